@@ -1,0 +1,304 @@
+"""The values that the public API returns: frozen, plain, ready for `--json`. Pure.
+
+Sizes are bytes; times are aware UTC datetimes; ids as in `casimg.ids`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from casimg.ids import ContentId, ImageId
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as the catalog knows it.
+
+    Attributes:
+        size: plain bytes, holes included; None while it has no data.
+        hole_size: of these, bytes in holes.
+        parent_id: the image this one is a snapshot of; that image may be gone.
+    """
+
+    id: ImageId
+    name: str
+    status: str
+    disk_format: str
+    container_format: str
+    size: int | None
+    hole_size: int
+    content_id: ContentId | None
+    parent_id: ImageId | None
+    owner: str | None
+    visibility: str
+    protected: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PutReport:
+    """What an ingest did, or, as a dry run, would do.
+
+    Attributes:
+        size: plain bytes of the source, holes included.
+        read_size: bytes read from the source (hints and maps save reading).
+        hole_size: bytes in holes.
+        known_size: plain bytes found in the repository or earlier in the same source.
+        new_size: plain bytes stored new.
+        stored_size: bytes written for them to data packs.
+        metadata_size: bytes written to metadata packs.
+        duration_s: wall time.
+    """
+
+    image: Image | None
+    size: int
+    read_size: int
+    hole_size: int
+    known_size: int
+    new_size: int
+    stored_size: int
+    metadata_size: int
+    duration_s: float
+    root: str | None
+    """Hex id of the manifest root; None when there is nothing but holes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetReport:
+    """What a restore did.
+
+    Attributes:
+        written_size: bytes written, holes not counted unless written as zeros.
+        kept_size: bytes that `--resume` found right in the unfinished file.
+    """
+
+    image: Image
+    target: str
+    size: int
+    written_size: int
+    hole_size: int
+    kept_size: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Half-open: `offset` to `offset + size`."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A stored image, read back and compared with a file byte by byte.
+
+    Attributes:
+        differences: ranges of 4 KiB blocks that differ, at most `difference_count_max` of them, in order.
+        difference_size: bytes in all differing ranges.
+    """
+
+    image: Image
+    file: str
+    size: int
+    file_size: int
+    equal: bool
+    differences: tuple[ByteRange, ...]
+    difference_size: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """Where two images differ, `a` to `b`.
+
+    Attributes:
+        exact: True when ranges are 4 KiB blocks that were compared, False when they are whole differing chunks.
+        only_in_b_size: plain bytes of chunks of `b` that `a` does not have at all.
+    """
+
+    a: Image
+    b: Image
+    ranges: tuple[ByteRange, ...]
+    changed_size: int
+    only_in_b_size: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineageNode:
+    """An image in the tree of its snapshots; `image` is None for a parent whose row is gone for good."""
+
+    id: ImageId
+    image: Image | None
+    gone: bool
+    """True when the image was deleted; its snapshots keep all their bytes."""
+    asked: bool
+    """True for the image the lineage was asked of."""
+    children: tuple["LineageNode", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """How one image uses the repository. Stored figures are shares of frames by plain size.
+
+    Attributes:
+        plain_size: bytes outside holes.
+        unique_size: plain bytes of its distinct chunks.
+        shared_size, own_size: of `unique_size`, what other contents reach too, and what only this one does.
+        own_stored_size: stored bytes that deleting it and `gc` can give back.
+    """
+
+    image: Image
+    size: int
+    plain_size: int
+    unique_size: int
+    shared_size: int
+    own_size: int
+    shared_stored_size: int
+    own_stored_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The whole repository.
+
+    Attributes:
+        virtual_size: sum of image sizes, holes included.
+        plain_size: of these, bytes outside holes.
+        unique_size: plain bytes of distinct chunks in live data packs.
+        stored_size: bytes of live data packs.
+        metadata_size: bytes of live metadata packs.
+        index_size: bytes of the index, a cache.
+        unreferenced_size: of stored + metadata, bytes of packs that no content names; `gc` frees them.
+        usages: per image, when asked for.
+    """
+
+    image_count: int
+    content_count: int
+    chunk_count: int
+    pack_count: int
+    virtual_size: int
+    plain_size: int
+    unique_size: int
+    stored_size: int
+    metadata_size: int
+    index_size: int
+    unreferenced_size: int
+    usages: tuple[ImageUsage, ...] = ()
+
+    @property
+    def hole_ratio(self) -> float:
+        """Virtual over plain: what holes save."""
+        return _ratio(self.virtual_size, self.plain_size)
+
+    @property
+    def dedup_ratio(self) -> float:
+        """Plain over unique."""
+        return _ratio(self.plain_size, self.unique_size)
+
+    @property
+    def compression_ratio(self) -> float:
+        """Unique over stored."""
+        return _ratio(self.unique_size, self.stored_size)
+
+    @property
+    def total_ratio(self) -> float:
+        """Virtual over everything stored, metadata included."""
+        return _ratio(self.virtual_size, self.stored_size + self.metadata_size)
+
+
+def _ratio(whole: int, part: int) -> float:
+    return whole / part if part else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateRow:
+    """What one chunk size would make of the files."""
+
+    chunker: str
+    chunk_size: int
+    unique_size: int
+    stored_size: int
+    chunk_count: int
+    index_size: int
+    metadata_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    files: tuple[str, ...]
+    virtual_size: int
+    hole_size: int
+    rows: tuple[EstimateRow, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GcPlan:
+    """What a collection would free, as of now."""
+
+    content_count: int
+    pack_count: int
+    size: int
+    image_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a collection freed.
+
+    Attributes:
+        waiting_count: packs condemned but still waiting for older open sessions; the next `gc` takes them.
+        revived_count: packs a commit took back meanwhile.
+    """
+
+    content_count: int
+    pack_count: int
+    size: int
+    waiting_count: int
+    revived_count: int
+    fenced_count: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing `check` found.
+
+    Attributes:
+        kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
+            "record-damaged", "object-unknown", "catalog".
+        images: names and ids of the images it touches.
+    """
+
+    kind: str
+    what: str
+    images: tuple[str, ...] = ()
+    lossy: bool = True
+    """False when no committed image can lose a byte by it (left-overs that gc removes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    problems: tuple[Problem, ...]
+    pack_count: int
+    image_count: int
+    read_size: int
+    duration_s: float
+
+    @property
+    def clean(self) -> bool:
+        """No problem that can cost a byte."""
+        return not any(problem.lossy for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    pack_count: int
+    entry_count: int
+    stored_size: int
+    duration_s: float
