@@ -57,3 +57,6 @@ KIND_METADATA: Final = 1
 
 DOMAIN_DEFAULT: Final = 0
 """Packs of different domains (tenants, keys) never share chunks."""
+
+NODE_FRAME_PLAIN_TARGET: Final = 64 * KIB
+"""Frames of manifest nodes stay small: a random read decodes one to get one leaf."""

@@ -1,0 +1,101 @@
+"""The chunkers in C: one call per segment, without the GIL, on the best instructions this machine has."""
+
+from typing import Final
+
+from casimg.chunker.params import ChunkerParams
+from casimg.constants import BLOCK_SIZE, SEGMENT_SIZE
+from casimg.errors import InputError
+from casimg.ids import BytesLike
+
+try:
+    from casimg._native import ffi as _ffi
+    from casimg._native import lib as _lib
+except ImportError:
+    _ffi = _lib = None
+
+_IMPLEMENTATIONS: Final = {"scalar": 0, "sse4.1": 1, "avx2": 2, "neon": 3}
+_KINDS: Final = {"mincdc": 0, "fastcdc": 1, "fixed": 2}
+_EMPTY: Final = b"\0"
+
+
+def implementations() -> list[str]:
+    """Return the native implementations that this machine runs, best last; empty without the extension."""
+    if _lib is None:
+        return []
+    return [name for name, number in _IMPLEMENTATIONS.items() if _lib.casimg_has(number)]
+
+
+class NativeChunker:
+    """Cut segments in C. Threads: any, at the same time."""
+
+    def __init__(self, params: ChunkerParams, implementation: str) -> None:
+        if implementation not in implementations():
+            raise InputError(f"this machine does not run the {implementation!r} chunker")
+        self.params = params
+        self._impl = _IMPLEMENTATIONS[implementation]
+        self._kind = _KINDS[params.kind]
+        # Every hole or run of data is at least a block, every chunk but the last of a run at least size_min.
+        self._capacity = SEGMENT_SIZE // BLOCK_SIZE + SEGMENT_SIZE // min(params.size_min, BLOCK_SIZE) + 2
+
+    def cut_segment(self, data: BytesLike) -> list[int]:
+        """As Chunker.cut_segment."""
+        size = len(data)
+        if size > SEGMENT_SIZE:
+            raise InputError(f"{size} bytes are more than a segment")
+        params = self.params
+        entries = _ffi.new("uint32_t[]", self._capacity)
+        count = _lib.casimg_cut_segment(
+            self._impl,
+            self._kind,
+            _ffi.from_buffer("uint8_t[]", data if size else _EMPTY),
+            size,
+            params.size_min,
+            params.size_avg,
+            params.size_max,
+            entries,
+            self._capacity,
+        )
+        if count < 0:
+            raise InputError(f"the segment has more than {self._capacity} entries")
+        found: list[int] = _ffi.unpack(entries, count)
+        return found
+
+    def next_cut(self, window: BytesLike) -> int:
+        """As Chunker.next_cut."""
+        if not len(window):
+            return 0
+        params = self.params
+        size: int = _lib.casimg_next_cut(
+            self._impl,
+            self._kind,
+            _ffi.from_buffer("uint8_t[]", window),
+            len(window),
+            params.size_min,
+            params.size_avg,
+            params.size_max,
+        )
+        return size
+
+    def cut_run(self, data: BytesLike) -> int:
+        """Cut a run of data without keeping the cuts; for measurements."""
+        params = self.params
+        size: int = _lib.casimg_cut_run(
+            self._impl,
+            self._kind,
+            _ffi.from_buffer("uint8_t[]", data),
+            len(data),
+            params.size_min,
+            params.size_avg,
+            params.size_max,
+        )
+        return size
+
+
+def zero_prefix_size(data: BytesLike, implementation: str) -> int:
+    """Return how many leading bytes are zero."""
+    if not len(data):
+        return 0
+    size: int = _lib.casimg_zero_prefix(
+        _IMPLEMENTATIONS[implementation], _ffi.from_buffer("uint8_t[]", data), len(data)
+    )
+    return size

@@ -1,0 +1,33 @@
+"""cffi build of `casimg._native`: the C of the hot loops in API mode, so calls release the GIL."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+
+ffibuilder = FFI()
+ffibuilder.cdef(
+    """
+    int casimg_has(int impl);
+    size_t casimg_zero_prefix(int impl, const uint8_t *d, size_t n);
+    size_t casimg_next_cut(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                           uint32_t size_max);
+    size_t casimg_cut_run(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                          uint32_t size_max);
+    long casimg_cut_segment(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                            uint32_t size_max, uint32_t *entries, size_t capacity);
+    """
+)
+ffibuilder.set_source(
+    "casimg._native",
+    '#include "casimg_native.h"',
+    sources=[f"native/{name}.c" for name in ("mincdc", "fastcdc", "zeros", "segment")],
+    include_dirs=["native"],
+    depends=["native/casimg_native.h"],
+    extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra"],
+    py_limited_api=True,
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

@@ -1,0 +1,48 @@
+/* Hot loops of casimg: zero scan and chunkers.
+ *
+ * Every routine is a pure function of its arguments; buffers are only read. A SIMD routine gives exactly what its
+ * scalar twin gives. The rules of cutting are part of the repository format: see docs/format.md, "Cuts".
+ */
+#ifndef CASIMG_NATIVE_H
+#define CASIMG_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CASIMG_BLOCK_SIZE 4096u
+#define CASIMG_SEGMENT_SIZE (4u << 20)
+#define CASIMG_HOLE_FLAG 0x80000000u
+
+enum { CASIMG_IMPL_SCALAR = 0, CASIMG_IMPL_SSE41 = 1, CASIMG_IMPL_AVX2 = 2, CASIMG_IMPL_NEON = 3 };
+enum { CASIMG_MINCDC = 0, CASIMG_FASTCDC = 1, CASIMG_FIXED = 2 };
+
+/* Nonzero when this machine runs the implementation. */
+int casimg_has(int impl);
+
+/* Leading zero bytes of d[0..n). */
+size_t casimg_zero_prefix(int impl, const uint8_t *d, size_t n);
+
+/* Size of the first chunk of a data run of which d holds the first n = min(size_max, run size) bytes; n >= 1. */
+size_t casimg_next_cut(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                       uint32_t size_max);
+
+/* Cut a whole run of data and return the sum of the sizes; sizes are not kept. For measurements. */
+size_t casimg_cut_run(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                      uint32_t size_max);
+
+/* Entries of one segment, holes flagged. Returns how many, or -1 when `capacity` is too small or n too large. */
+long casimg_cut_segment(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                        uint32_t size_max, uint32_t *entries, size_t capacity);
+
+/* Routines behind the dispatch. */
+size_t casimg_mincdc_scalar(const uint8_t *d, size_t n, uint32_t size_min);
+size_t casimg_mincdc_sse41(const uint8_t *d, size_t n, uint32_t size_min);
+size_t casimg_mincdc_avx2(const uint8_t *d, size_t n, uint32_t size_min);
+size_t casimg_mincdc_neon(const uint8_t *d, size_t n, uint32_t size_min);
+size_t casimg_fastcdc_scalar(const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg);
+size_t casimg_zero_prefix_scalar(const uint8_t *d, size_t n);
+size_t casimg_zero_prefix_sse41(const uint8_t *d, size_t n);
+size_t casimg_zero_prefix_avx2(const uint8_t *d, size_t n);
+size_t casimg_zero_prefix_neon(const uint8_t *d, size_t n);
+
+#endif
