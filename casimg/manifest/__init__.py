@@ -1,0 +1,1 @@
+"""Manifests: Merkle trees that say which chunks and holes a content is made of."""

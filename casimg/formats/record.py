@@ -1,0 +1,86 @@
+"""Records: what `recover` needs to know of an image, kept beside the packs on the backend.
+
+magic 8 | version 2 | flags 2 | zero 4 | payload size 8 | payload (JSON, keys sorted) | BLAKE3 of all before 32
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from blake3 import blake3
+
+from casimg.constants import FORMAT_VERSION, ID_SIZE, MIB
+from casimg.formats.damage import FormatDamage
+from casimg.ids import BytesLike
+
+_MAGIC: Final = b"CASIMGrc"
+_HEADER: Final = struct.Struct("<8sHH4xQ")
+RECORD_SIZE_MAX: Final = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRecord:
+    role: str
+    root: str | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRecord:
+    content_id: str
+    size: int
+    hole_size: int
+    trees: tuple[TreeRecord, ...]
+    pack_ids: tuple[str, ...]
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image and its content, by ids that mean something without a catalog: packs by pack id, never by number."""
+
+    image_id: str
+    name: str
+    status: str
+    disk_format: str
+    container_format: str
+    owner: str | None
+    visibility: str
+    protected: bool
+    parent_id: str | None
+    created_at: str
+    properties: Mapping[str, str]
+    content: ContentRecord
+
+
+def encode_record(record: ImageRecord) -> bytes:
+    """Return the object to put. Raises: ValueError when it is larger than 256 MiB."""
+    payload = json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    data = _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, len(payload)) + payload
+    if len(data) + ID_SIZE > RECORD_SIZE_MAX:
+        raise ValueError(f"a record of {len(data)} bytes is too large")
+    return data + blake3(data).digest()
+
+
+def decode_record(data: BytesLike) -> ImageRecord:
+    """Return the record that exactly these bytes are. Raises: FormatDamage."""
+    if not _HEADER.size + ID_SIZE <= len(data) <= RECORD_SIZE_MAX:
+        raise FormatDamage(f"a record cannot have {len(data)} bytes")
+    body = memoryview(data)[:-ID_SIZE]
+    if blake3(body).digest() != bytes(data[-ID_SIZE:]):
+        raise FormatDamage("it does not match its hash")
+    magic, version, flags, size = _HEADER.unpack_from(body)
+    if magic != _MAGIC or flags or size != len(body) - _HEADER.size:
+        raise FormatDamage("it is not a record", 0)
+    if version != FORMAT_VERSION:
+        raise FormatDamage(f"it is of format version {version}, this casimg reads {FORMAT_VERSION}", 8)
+    try:
+        document: Any = json.loads(bytes(body[_HEADER.size :]))
+        content = document.pop("content")
+        trees = tuple(TreeRecord(**tree) for tree in content.pop("trees"))
+        pack_ids = tuple(content.pop("pack_ids"))
+        return ImageRecord(content=ContentRecord(trees=trees, pack_ids=pack_ids, **content), **document)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FormatDamage(f"its JSON is not a record: {error}") from None
