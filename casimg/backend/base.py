@@ -69,3 +69,14 @@ class TakesFiles(Protocol):
     def take_file(self, key: str, path: Path) -> bool:
         """Move the file at `path` in as `key`, durably; True when done, False when only a copy can do it."""
         ...
+
+
+@runtime_checkable
+class ListsPartials(Protocol):
+    """A backend whose unfinished puts can be seen and removed; they are not in `list`."""
+
+    def list_partials(self) -> Iterator[ObjectStat]:
+        """Yield what unfinished puts left behind; names mean something only to `delete_partial`."""
+        ...
+
+    def delete_partial(self, name: str) -> None: ...

@@ -1,0 +1,268 @@
+"""The index in LMDB: chunk or node id -> places. A cache that proves what it covers.
+
+Database `places`: id -> place, several per id (DUPSORT). Database `packs`: pack number -> pack id, the packs applied.
+Database `meta`: whose index this is. An index that is foreign, of another layout or damaged is set aside and made
+anew: everything in it follows from the packs.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import lmdb
+
+from casimg.constants import TIB
+from casimg.errors import CasimgError, ConfigError, ForkError, IndexDamagedError, NoSpaceError
+from casimg.index.place import Place, decode_place, encode_place
+
+_log = logging.getLogger("casimg.index")
+
+_LAYOUT: Final = b"casimg index 1"
+_PACK_NO: Final = struct.Struct(">I")
+_NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
+
+
+class HasPlaces(Protocol):
+    """An entry list of a pack."""
+
+    def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
+        """Yield (id, frame offset, frame size, position, plain size)."""
+        ...
+
+
+class Lookup:
+    """Look ids up in one snapshot of the index. Threads: one."""
+
+    def __init__(self, txn: Any, places: Any) -> None:
+        self._get = txn.get
+        self._txn = txn
+        self._places = places
+
+    def places(self, chunk: bytes) -> list[Place]:
+        """Return every undamaged place of an id, oldest pack first."""
+        value = self._get(chunk)
+        if value is None:
+            return []
+        cursor = self._txn.cursor(self._places)
+        if not cursor.set_key(chunk):
+            return []
+        if cursor.count() == 1:
+            place = decode_place(chunk, value)
+            return [] if place is None else [place]
+        found = (decode_place(chunk, value) for value in cursor.iternext_dup())
+        return [place for place in found if place is not None]
+
+    def first(self, chunk: bytes) -> Place | None:
+        """Return the place in the oldest pack, None when there is none."""
+        value = self._get(chunk)
+        place = None if value is None else decode_place(chunk, value)
+        if place is None and value is not None:
+            rest = self.places(chunk)
+            return rest[0] if rest else None
+        return place
+
+
+class _SharedEnvironment:
+    """LMDB allows one environment per path and process; openers share it."""
+
+    def __init__(self, path: Path, map_size: int) -> None:
+        self.env = lmdb.open(
+            str(path), map_size=map_size, max_dbs=3, max_readers=4096, readahead=False, meminit=False, mode=0o600
+        )
+        self.users = 0
+
+
+_environments: dict[tuple[int, str], _SharedEnvironment] = {}
+_environments_lock = threading.Lock()
+
+
+class Index:
+    """The open index of one repository. Threads: any; fork: open it again in the child."""
+
+    def __init__(self, path: Path, repository_uuid: str, incarnation: str, map_size: int) -> None:
+        self._path = path
+        self._key = (os.getpid(), str(path.resolve()))
+        self._owner = f"{repository_uuid}/{incarnation}".encode()
+        self._map_size = map_size
+        self._closed = False
+        self.was_reset = False
+        try:
+            self._open()
+        except (lmdb.Error, _ForeignIndex) as error:
+            if isinstance(error, lmdb.MapFullError):
+                raise IndexDamagedError(str(path), "map_size is smaller than the index; raise it") from None
+            _log.warning("index.reset path=%s why=%s", path, error)
+            self._release()
+            _set_aside(path)
+            self.was_reset = True
+            try:
+                self._open()
+            except lmdb.Error as again:
+                raise IndexDamagedError(str(path), str(again)) from None
+
+    @classmethod
+    def open(cls, path: Path, repository_uuid: str, incarnation: str, *, map_size: int = TIB) -> "Index":
+        """Open the index of a repository, made empty when it is absent, foreign or damaged.
+
+        Raises: ConfigError on a network file system, IndexDamagedError, NoSpaceError.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _os_error(path, error) from None
+        _refuse_network(path)
+        return cls(path, repository_uuid, incarnation, map_size)
+
+    @contextmanager
+    def reading(self) -> Iterator[Lookup]:
+        """Give a snapshot to look ids up in; short, since a snapshot keeps freed pages from being used again."""
+        self._check_usable()
+        with self._translating(), self._env.begin(db=self._places) as txn:
+            yield Lookup(txn, self._places)
+
+    def applied(self) -> dict[int, bytes]:
+        """Return pack number -> pack id of the packs whose places are in the index."""
+        self._check_usable()
+        with self._translating(), self._env.begin(db=self._packs) as txn, txn.cursor() as cursor:
+            return {_PACK_NO.unpack(key)[0]: bytes(value) for key, value in cursor if len(key) == _PACK_NO.size}
+
+    def add_packs(self, packs: Sequence[tuple[int, bytes, HasPlaces]]) -> None:
+        """Add all places of these packs (number, id, entry list) in one transaction; again is harmless.
+
+        Raises: NoSpaceError, IndexDamagedError.
+        """
+        self._check_usable()
+        items = sorted(
+            (chunk, encode_place(chunk, Place(pack_no, *rest)))
+            for pack_no, _, trailer in packs
+            for chunk, *rest in trailer.places()
+        )
+        with self._translating(), self._env.begin(write=True) as txn:
+            with txn.cursor(self._places) as cursor:
+                cursor.putmulti(items)
+            for pack_no, pack_id, _ in packs:
+                txn.put(_PACK_NO.pack(pack_no), pack_id, db=self._packs)
+
+    def remove_packs(self, packs: Sequence[tuple[int, HasPlaces | None]]) -> None:
+        """Forget packs; without an entry list their places stay until a rebuild, and readers skip them."""
+        self._check_usable()
+        with self._translating(), self._env.begin(write=True) as txn:
+            for pack_no, trailer in packs:
+                txn.delete(_PACK_NO.pack(pack_no), db=self._packs)
+                if trailer is not None:
+                    for chunk, *rest in trailer.places():
+                        txn.delete(chunk, encode_place(chunk, Place(pack_no, *rest)), db=self._places)
+
+    def entry_count(self) -> int:
+        """Return how many places there are."""
+        self._check_usable()
+        with self._translating(), self._env.begin() as txn:
+            return int(txn.stat(self._places)["entries"])
+
+    def stored_size(self) -> int:
+        """Return the bytes of disk that the index takes."""
+        self._check_usable()
+        return os.stat(self._path / "data.mdb").st_blocks * 512
+
+    def close(self) -> None:
+        """Close; twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def _open(self) -> None:
+        with _environments_lock:
+            shared = _environments.get(self._key)
+            if shared is None:
+                shared = _environments[self._key] = _SharedEnvironment(self._path, self._map_size)
+            shared.users += 1
+            self._env = shared.env
+        meta = self._env.open_db(b"meta")
+        self._packs = self._env.open_db(b"packs")
+        self._places = self._env.open_db(b"places", dupsort=True)
+        with self._env.begin() as txn:
+            found = (txn.get(b"layout", db=meta), txn.get(b"owner", db=meta))
+        if found == (None, None):
+            with self._env.begin(write=True) as txn:
+                txn.put(b"layout", _LAYOUT, db=meta)
+                txn.put(b"owner", self._owner, db=meta)
+        elif found != (_LAYOUT, self._owner):
+            raise _ForeignIndex("it is another repository's, another incarnation's or of another layout")
+
+    def _release(self) -> None:
+        with _environments_lock:
+            shared = _environments.get(self._key)
+            if shared is not None and self._key[0] == os.getpid():
+                shared.users -= 1
+                if shared.users <= 0:
+                    shared.env.close()
+                    del _environments[self._key]
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._key[0]:
+            raise ForkError(self._key[0], os.getpid())
+        if self._closed:
+            raise IndexDamagedError(str(self._path), "it is closed")
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.MapFullError:
+            raise NoSpaceError(f"the index {self._path} (its map_size is used up; raise it in casimg.toml)") from None
+        except lmdb.DiskError as error:
+            raise NoSpaceError(str(self._path)) from error
+        except lmdb.Error as error:
+            if "No space left" in str(error):
+                raise NoSpaceError(str(self._path)) from None
+            raise IndexDamagedError(str(self._path), str(error)) from None
+
+
+class _ForeignIndex(Exception):
+    """This index does not belong here."""
+
+
+def drop_index(path: Path) -> None:
+    """Remove an index that nobody in this process has open."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _set_aside(path: Path) -> None:
+    """Move a useless index away and remove it; when it cannot be moved it is removed in place."""
+    aside = path.with_name(f"{path.name}.old-{os.getpid()}")
+    with contextlib.suppress(OSError):
+        os.rename(path, aside)
+        path.mkdir()
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    for name in ("data.mdb", "lock.mdb"):
+        (path / name).unlink(missing_ok=True)
+
+
+def _refuse_network(path: Path) -> None:
+    """LMDB maps its file and locks it with shared memory: neither works across hosts."""
+    resolved = str(path.resolve())
+    best, kind = "", ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123 - not a Path
+        for line in mounts:
+            words = line.split()
+            point = words[4]
+            inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, words[words.index("-") + 1]
+    if kind.startswith(_NETWORK_TYPES):
+        raise ConfigError(str(path), f"the index lies on a network file system ({kind}); put it on a local disk")
+
+
+def _os_error(path: Path, error: OSError) -> CasimgError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(str(path))
+    return IndexDamagedError(str(path), (error.strerror or str(error)).lower())

@@ -1,0 +1,26 @@
+"""Keys of objects in a backend. Pure."""
+
+import re
+
+from casimg.ids import ImageId, PackId, SessionId
+
+PACK_PREFIX = "packs/"
+RECORD_PREFIX = "records/"
+_PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+
+
+def pack_key(pack_id: PackId) -> str:
+    """Return the key of a pack; two hex digits spread packs over 256 folders."""
+    name = pack_id.hex()
+    return f"{PACK_PREFIX}{name[:2]}/{name}"
+
+
+def pack_id_of_key(key: str) -> PackId | None:
+    """Return the pack id that a key names, None when it is no pack's."""
+    match = _PACK.fullmatch(key)
+    return None if match is None else PackId(bytes.fromhex(match[2]))
+
+
+def record_key(image_id: ImageId, session_id: SessionId) -> str:
+    """Return the key of a record: each session writes its own, so no loser overwrites a winner."""
+    return f"{RECORD_PREFIX}{image_id}/{session_id}"

@@ -1,0 +1,182 @@
+"""Read packs from a backend: entry lists, frames, and what can be saved of a damaged one."""
+
+import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from casimg.backend.base import Backend
+from casimg.constants import KIND_DATA, MIB, PACK_SIZE_MAX
+from casimg.errors import NotFoundError, PackDamagedError
+from casimg.formats.damage import FormatDamage
+from casimg.formats.frame import MAGIC, FrameHeader, decode_frame, decode_header
+from casimg.formats.pack import (
+    PACK_HEADER_SIZE,
+    TRAILER_END_SIZE,
+    FrameSpan,
+    PackTrailer,
+    decode_pack_header,
+    decode_trailer,
+    trailer_size,
+)
+from casimg.ids import chunk_id, node_id
+
+_SCAN_STEP = 1 * MIB
+_HEADER_GUESS = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PackProblem:
+    """What is wrong with a pack, and the chunks it costs."""
+
+    offset: int | None
+    why: str
+    lost: tuple[bytes, ...] = ()
+
+
+def read_trailer(backend: Backend, key: str, pack_size: int, trailer_offset: int | None) -> PackTrailer:
+    """Return the entry list of a pack.
+
+    Args:
+        trailer_offset: where the catalog says the trailer begins; None finds it from the end.
+    Raises: ObjectNotFoundError, PackDamagedError.
+    """
+    if not PACK_HEADER_SIZE + TRAILER_END_SIZE <= pack_size <= PACK_SIZE_MAX:
+        raise PackDamagedError(key, None, f"a pack cannot have {pack_size} bytes")
+    try:
+        if trailer_offset is None:
+            end = backend.get_range(key, pack_size - TRAILER_END_SIZE, TRAILER_END_SIZE)
+            trailer_offset = pack_size - trailer_size(end)
+        if not PACK_HEADER_SIZE <= trailer_offset < pack_size:
+            raise FormatDamage("its trailer cannot be where it should")
+        return decode_trailer(backend.get_range(key, trailer_offset, pack_size - trailer_offset))
+    except FormatDamage as damage:
+        raise PackDamagedError(key, trailer_offset, damage.why) from None
+
+
+def read_frame(backend: Backend, key: str, offset: int, size: int) -> tuple[FrameHeader, bytes]:
+    """Return header and plain bytes of one frame; its chunks are not yet checked.
+
+    Raises: ObjectNotFoundError, PackDamagedError.
+    """
+    try:
+        return decode_frame(backend.get_range(key, offset, size))
+    except FormatDamage as damage:
+        raise PackDamagedError(key, offset + (damage.offset or 0), damage.why) from None
+
+
+def salvage(backend: Backend, key: str, pack_size: int) -> PackTrailer:
+    """Return the entry list of what can still be read of a pack, made from its frames alone.
+
+    Frames whose header or payload is damaged are left out; chunk ids are computed, so they are right by construction.
+    Cost: reads, decodes and hashes the whole pack.
+    Raises: ObjectNotFoundError.
+    """
+    frames: list[FrameSpan] = []
+    sizes: array.array[int] = array.array("I")
+    ids: list[bytes] = []
+    kind = KIND_DATA
+    for offset, size, header, plain in _scan(backend, key, min(pack_size, backend.stat(key).size)):
+        kind = header.kind
+        hash_of = chunk_id if kind == KIND_DATA else node_id
+        frames.append(FrameSpan(offset, size, len(sizes), len(header.chunk_sizes)))
+        at = 0
+        for chunk_size in header.chunk_sizes:
+            ids.append(hash_of(plain[at : at + chunk_size]))
+            at += chunk_size
+        sizes.extend(header.chunk_sizes)
+    return PackTrailer(kind, 0, bytes(16), frames, sizes, b"".join(ids))
+
+
+def _scan(backend: Backend, key: str, pack_size: int) -> Iterator[tuple[int, int, FrameHeader, bytes]]:
+    """Yield the frames that decode, going from each to the next, and to the next magic after damage."""
+    at = PACK_HEADER_SIZE
+    while at < pack_size:
+        guess = backend.get_range(key, at, min(_HEADER_GUESS, pack_size - at))
+        try:
+            header = _header_at(backend, key, at, pack_size, guess)
+            size = header.header_size + header.payload_size
+            if at + size > pack_size:
+                raise FormatDamage("a frame reaches past the end")
+            _, plain = decode_frame(backend.get_range(key, at, size))
+        except FormatDamage:
+            at = _next_magic(backend, key, at + 1, pack_size)
+            continue
+        yield at, size, header, plain
+        at += size
+
+
+def _header_at(backend: Backend, key: str, at: int, pack_size: int, guess: bytes) -> FrameHeader:
+    try:
+        return decode_header(guess)
+    except FormatDamage:
+        if guess[: len(MAGIC)] != MAGIC or len(guess) < _HEADER_GUESS:
+            raise
+    # A frame of very many chunks has a header longer than the guess.
+    return decode_header(backend.get_range(key, at, min(5 * _HEADER_GUESS, pack_size - at)))
+
+
+def _next_magic(backend: Backend, key: str, at: int, pack_size: int) -> int:
+    while at < pack_size:
+        size = min(_SCAN_STEP, pack_size - at)
+        found = backend.get_range(key, at, size).find(MAGIC)
+        if found >= 0:
+            return at + found
+        at += max(1, size - len(MAGIC) + 1)
+    return pack_size
+
+
+def verify_pack(
+    backend: Backend, key: str, size: int, pack_id: bytes, trailer_offset: int
+) -> tuple[list[PackProblem], int]:
+    """Read a whole pack and return what is wrong with it, and the bytes read.
+
+    Checks the hash of all bytes against the pack id, the trailer, and that every chunk decodes to its id.
+    """
+    try:
+        found = backend.stat(key)
+    except NotFoundError:
+        return [PackProblem(None, "the object is missing")], 0
+    if found.size != size:
+        return [PackProblem(None, f"it has {found.size} bytes instead of {size}")], 0
+    hasher = blake3()
+    for at in range(0, size, _SCAN_STEP):
+        hasher.update(backend.get_range(key, at, min(_SCAN_STEP, size - at)))
+    problems: list[PackProblem] = []
+    try:
+        decode_pack_header(backend.get_range(key, 0, PACK_HEADER_SIZE))
+        trailer = read_trailer(backend, key, size, trailer_offset)
+    except FormatDamage as damage:
+        return [PackProblem(damage.offset, damage.why)], size
+    except PackDamagedError as damage:
+        return [PackProblem(damage.offset, damage.why)], size
+    for frame in trailer.frames():
+        problem = _frame_problem(backend, key, trailer, frame)
+        if problem is not None:
+            problems.append(problem)
+    if not problems and hasher.digest() != pack_id:
+        problems.append(PackProblem(None, "its bytes do not match its id, though every chunk in it is right"))
+    return problems, 2 * size
+
+
+def _frame_problem(backend: Backend, key: str, trailer: PackTrailer, frame: FrameSpan) -> PackProblem | None:
+    ids = [trailer.id_at(frame.first_entry + position) for position in range(frame.chunk_count)]
+    try:
+        header, plain = read_frame(backend, key, frame.offset, frame.size)
+    except PackDamagedError as damage:
+        return PackProblem(damage.offset, damage.why, tuple(ids))
+    hash_of = chunk_id if trailer.kind == KIND_DATA else node_id
+    lost, at = [], 0
+    if len(header.chunk_sizes) != len(ids):
+        return PackProblem(frame.offset, "its frame has other chunks than the trailer lists", tuple(ids))
+    for expected, chunk_size in zip(ids, header.chunk_sizes, strict=True):
+        if hash_of(plain[at : at + chunk_size]) != expected:
+            lost.append(expected)
+        at += chunk_size
+    if lost:
+        return PackProblem(frame.offset, f"{len(lost)} of its chunks do not match their ids", tuple(lost))
+    return None
+
+
+__all__ = ["PackProblem", "read_frame", "read_trailer", "salvage", "verify_pack"]
