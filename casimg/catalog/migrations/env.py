@@ -1,0 +1,11 @@
+"""Alembic's entry: run migrations on the connection that casimg.catalog.migrate gives."""
+
+from alembic import context
+
+from casimg.catalog.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection, target_metadata=metadata, render_as_batch=True, transaction_per_migration=False
+)
+context.run_migrations()

@@ -1,0 +1,160 @@
+"""Packs: rules 3 (live list), 5 (insert) and what others ask of them. Functions take a connection."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, exists, insert, select, update
+
+from casimg.catalog.engine import now_us
+from casimg.catalog.rows import NewPack, PackRow
+from casimg.catalog.schema import content_packs, packs, repo, sessions
+from casimg.catalog.sessions import beat
+from casimg.catalog.transaction import batches
+from casimg.errors import SessionFencedError
+from casimg.ids import ContentId, PackId, SessionId
+
+_COLUMNS = (
+    packs.c.pack_no,
+    packs.c.backend_id,
+    packs.c.pack_id,
+    packs.c.kind,
+    packs.c.domain,
+    packs.c.size,
+    packs.c.trailer_offset,
+    packs.c.plain_size,
+    packs.c.chunk_count,
+    packs.c.state,
+)
+
+
+def pack_row(row: Any) -> PackRow:
+    return PackRow(
+        pack_no=row.pack_no,
+        backend_id=row.backend_id,
+        pack_id=PackId(bytes(row.pack_id)),
+        kind=row.kind,
+        domain=row.domain,
+        size=row.size,
+        trailer_offset=row.trailer_offset,
+        plain_size=row.plain_size,
+        chunk_count=row.chunk_count,
+        state=row.state,
+    )
+
+
+def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
+    """L1: the live list, positive, joined with the session's own row.
+
+    Raises: SessionFencedError when the session is not open (or a lagging replica does not know it).
+    """
+    own = select(sessions.c.session_id).where(sessions.c.session_id == session_id, sessions.c.state == "open")
+    found = connection.execute(
+        select(*_COLUMNS)
+        .join(sessions, (sessions.c.session_id == session_id) & (sessions.c.state == "open"))
+        .where(packs.c.state == "live")
+    ).all()
+    if not found and connection.execute(own).first() is None:
+        raise SessionFencedError(session_id)
+    return [pack_row(row) for row in found]
+
+
+def insert_pack(connection: Connection, session_id: SessionId, new: NewPack) -> int:
+    """I2: the session's beat is the guard; the same pack sent again by the same session is done already.
+
+    Raises: SessionFencedError.
+    """
+    beat(connection, session_id)
+    before = connection.execute(
+        select(packs.c.pack_no, packs.c.session_id).where(
+            packs.c.backend_id == new.backend_id, packs.c.pack_id == new.pack_id
+        )
+    ).first()
+    if before is not None:
+        if before.session_id != session_id:
+            raise SessionFencedError(session_id)
+        return int(before.pack_no)
+    done = connection.execute(
+        insert(packs).values(
+            backend_id=new.backend_id,
+            pack_id=new.pack_id,
+            kind=new.kind,
+            domain=new.domain,
+            size=new.size,
+            trailer_offset=new.trailer_offset,
+            plain_size=new.plain_size,
+            chunk_count=new.chunk_count,
+            state="live",
+            session_id=session_id,
+            change_no=next_change(connection),
+            created_at=now_us(connection),
+        )
+    )
+    key = done.inserted_primary_key
+    if key is None:
+        raise RuntimeError("the database gave no number to the pack")
+    return int(key[0])
+
+
+def next_change(connection: Connection) -> int:
+    """Count a change of packs in the transaction that makes it: commits then have the order of the numbers."""
+    connection.execute(update(repo).values(change_no=repo.c.change_no + 1))
+    return int(connection.execute(select(repo.c.change_no)).scalar_one())
+
+
+def packs_by_number(connection: Connection, pack_nos: Collection[int]) -> list[PackRow]:
+    found: list[PackRow] = []
+    for batch in batches(sorted(pack_nos)):
+        rows = connection.execute(select(*_COLUMNS).where(packs.c.pack_no.in_(batch)))
+        found += [pack_row(row) for row in rows]
+    return found
+
+
+def packs_in(connection: Connection, states: Iterable[str]) -> list[PackRow]:
+    rows = connection.execute(select(*_COLUMNS).where(packs.c.state.in_(list(states))).order_by(packs.c.pack_no))
+    return [pack_row(row) for row in rows]
+
+
+def packs_of_content(connection: Connection, content_id: ContentId) -> list[PackRow]:
+    rows = connection.execute(
+        select(*_COLUMNS)
+        .join(content_packs, content_packs.c.pack_no == packs.c.pack_no)
+        .where(content_packs.c.content_id == content_id)
+        .order_by(packs.c.pack_no)
+    )
+    return [pack_row(row) for row in rows]
+
+
+def unreferenced(connection: Connection) -> list[PackRow]:
+    """C1: candidates: live, no content names them, owner not open. A plain read: `condemn` decides again."""
+    named = exists().where(content_packs.c.pack_no == packs.c.pack_no)
+    rows = connection.execute(
+        select(*_COLUMNS)
+        .join(sessions, sessions.c.session_id == packs.c.session_id)
+        .where(packs.c.state == "live", sessions.c.state != "open", ~named)
+        .order_by(packs.c.pack_no)
+    )
+    return [pack_row(row) for row in rows]
+
+
+def named_only_by(connection: Connection, content_ids: Collection[ContentId]) -> list[PackRow]:
+    """Return live packs that these contents name and no other does; for plans."""
+    wanted: dict[int, PackRow] = {}
+    dead = set(content_ids)
+    for batch in batches(sorted(dead)):
+        rows = connection.execute(
+            select(*_COLUMNS)
+            .distinct()
+            .join(content_packs, content_packs.c.pack_no == packs.c.pack_no)
+            .where(content_packs.c.content_id.in_(batch), packs.c.state == "live")
+        )
+        wanted.update((row.pack_no, pack_row(row)) for row in rows)
+    for numbers in batches(sorted(wanted)):
+        users = connection.execute(select(content_packs).where(content_packs.c.pack_no.in_(numbers)))
+        for user in users:
+            if user.content_id not in dead:
+                wanted.pop(user.pack_no, None)
+    return list(wanted.values())
+
+
+def mark_verified(connection: Connection, pack_no: int) -> None:
+    connection.execute(update(packs).where(packs.c.pack_no == pack_no).values(verified_at=now_us(connection)))

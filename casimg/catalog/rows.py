@@ -1,0 +1,118 @@
+"""Rows of the catalog as frozen values. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from casimg.ids import ContentId, ImageId, PackId, SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRow:
+    repository_uuid: str
+    incarnation: str
+    epoch: int
+    change_no: int
+    collection_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    session_id: SessionId
+    kind: str
+    node: str
+    pid: int
+    state: str
+    epoch: int
+    heartbeat: datetime
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewPack:
+    """A pack that is durable on its backend; sizes in bytes."""
+
+    backend_id: int
+    pack_id: PackId
+    kind: int
+    domain: int
+    size: int
+    trailer_offset: int
+    plain_size: int
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow:
+    pack_no: int
+    backend_id: int
+    pack_id: PackId
+    kind: int
+    domain: int
+    size: int
+    trailer_offset: int
+    plain_size: int
+    chunk_count: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A tree of a content; root None is nothing but zeros."""
+
+    role: str
+    root: bytes | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    content_id: ContentId
+    size: int
+    hole_size: int
+    trees: tuple[TreeRow, ...]
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRow:
+    content_id: ContentId
+    state: str
+    size: int | None
+    hole_size: int
+    trees: tuple[TreeRow, ...]
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    id: ImageId
+    name: str
+    disk_format: str
+    container_format: str
+    owner: str | None
+    visibility: str
+    protected: bool
+    parent_id: ImageId | None
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    id: ImageId
+    name: str
+    status: str
+    content_id: ContentId | None
+    session_id: SessionId | None
+    parent_id: ImageId | None
+    disk_format: str
+    container_format: str
+    owner: str | None
+    visibility: str
+    protected: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    size: int | None
+    hole_size: int
+    properties: Mapping[str, str]
