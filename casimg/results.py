@@ -143,7 +143,7 @@ class LineageNode:
 
 @dataclass(frozen=True, slots=True)
 class ImageUsage:
-    """How one image uses the repository. Stored figures are shares of frames by plain size.
+    """How one image uses the repository. Stored figures are shares of packs by plain size.
 
     Attributes:
         plain_size: bytes outside holes.

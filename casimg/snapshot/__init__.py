@@ -1,0 +1,1 @@
+"""Snapshots of disks by a map of what changed."""

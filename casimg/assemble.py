@@ -1,0 +1,352 @@
+"""THE read path, readable top to bottom.
+
+    manifest -> chunks of the range -> index -> ranges grouped by pack, coalesced
+    -> backend.get_range -> decode frames + BLAKE3 check -> in order, holes as holes
+
+1. `ContentReader` makes sure that the index covers every pack the content names, before anything is read.
+2. `segment` resolves the chunks of one segment to places, reads the frames that hold them and checks every chunk.
+3. A place that leads to damage is only that place: another one is tried, then the entry lists themselves; only then
+   is a chunk lost, and named. Wrong bytes are never returned.
+
+What it must not know: images, targets, HTTP.
+
+Threads: a ContentReader may be used by many at once.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from casimg.backend.base import Backend
+from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, KIB, MIB
+from casimg.errors import ChunkLostError, DamageError, NodeDamagedError, NotFoundError
+from casimg.formats.damage import FormatDamage
+from casimg.formats.frame import FrameHeader, decode_frame
+from casimg.formats.node import Inner, Leaf, decode_node
+from casimg.formats.pack import PackTrailer
+from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
+from casimg.index import Index, Lookup, Place
+from casimg.manifest.walk import Tree
+from casimg.pack.reader import read_frame
+
+_COALESCE_GAP_MAX = 512 * KIB  # reading a gap is cheaper than another request
+_COALESCE_SIZE_MAX = 8 * MIB
+_COALESCE_COUNT_MAX = 16
+_FRAME_SIZE_MAX = 2 * FRAME_PLAIN_MAX  # an index entry that says more is damaged
+_FRAME_CACHE_SIZE = 24 * MIB
+_NODE_CACHE_COUNT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class PackRef:
+    """Where the content's packs are: key in the backend, and what the catalog says of it."""
+
+    pack_no: int
+    key: str
+    size: int
+    trailer_offset: int
+
+
+SegmentData = list[tuple[int, memoryview]]
+"""(offset in the segment, verified plain bytes) in order; what lies between is zeros."""
+
+
+class FrameCache:
+    """Decoded frames, least recently used out first, bounded by plain bytes. Threads: any."""
+
+    def __init__(self, size_max: int = _FRAME_CACHE_SIZE) -> None:
+        self._size_max = size_max
+        self._size = 0
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[int, int], DecodedFrame] = OrderedDict()
+
+    def get(self, key: tuple[int, int]) -> "DecodedFrame | None":
+        with self._lock:
+            frame = self._frames.get(key)
+            if frame is not None:
+                self._frames.move_to_end(key)
+            return frame
+
+    def put(self, key: tuple[int, int], frame: "DecodedFrame") -> None:
+        with self._lock:
+            if key in self._frames:
+                return
+            self._frames[key] = frame
+            self._size += len(frame.plain)
+            while self._size > self._size_max and len(self._frames) > 1:
+                _, old = self._frames.popitem(last=False)
+                self._size -= len(old.plain)
+
+
+class DecodedFrame:
+    """Plain bytes of a frame and where each of its chunks begins; chunks are not yet checked."""
+
+    __slots__ = ("ends", "plain", "verified")
+
+    def __init__(self, header: FrameHeader, plain: bytes) -> None:
+        self.plain = memoryview(plain)
+        ends = [0]
+        for size in header.chunk_sizes:
+            ends.append(ends[-1] + size)
+        self.ends = ends
+        self.verified: dict[int, bytes] = {}
+
+    def chunk(self, position: int) -> memoryview | None:
+        if position + 1 >= len(self.ends):
+            return None
+        return self.plain[self.ends[position] : self.ends[position + 1]]
+
+
+class ContentReader:
+    """Read one content by segments and nodes.
+
+    Args:
+        packs: every pack the content names, by number; already applied to the index.
+        refresh: asks the catalog again for the content's packs and applies them to the index; a repack may have
+            moved chunks since.
+        trailer: loads the entry list of a pack by number; used when the index does not lead to a chunk.
+    """
+
+    def __init__(
+        self,
+        *,
+        content_id: ContentId,
+        tree: Tree,
+        packs: Mapping[int, PackRef],
+        backend: Backend,
+        index: Index,
+        trailer: Callable[[int], PackTrailer],
+        refresh: Callable[[], Mapping[int, PackRef]],
+        cache: FrameCache | None = None,
+    ) -> None:
+        self.content_id = content_id
+        self.tree = tree
+        self._packs = packs
+        self._backend = backend
+        self._index = index
+        self._trailer = trailer
+        self._refresh = refresh
+        self._cache = cache or FrameCache()
+        self._node_lock = threading.Lock()
+        self._nodes: OrderedDict[NodeId, Leaf | Inner] = OrderedDict()
+
+    def node(self, node: NodeId) -> Leaf | Inner:
+        """Return a verified manifest node.
+
+        Raises: ChunkLostError, NodeDamagedError.
+        """
+        with self._node_lock:
+            found = self._nodes.get(node)
+            if found is not None:
+                self._nodes.move_to_end(node)
+                return found
+        (plain,) = self._chunks([node], node_id)
+        try:
+            decoded = decode_node(plain)
+        except FormatDamage as damage:
+            raise NodeDamagedError(f"node {node.hex()}", None, str(damage)) from None
+        with self._node_lock:
+            self._nodes[node] = decoded
+            while len(self._nodes) > _NODE_CACHE_COUNT:
+                self._nodes.popitem(last=False)
+        return decoded
+
+    def segment(self, leaf: Leaf) -> SegmentData:
+        """Return the data of a segment, every chunk checked against its id.
+
+        Raises: ChunkLostError, and what the backend raises.
+        """
+        return self.pieces(leaf, 0, leaf.plain_size)
+
+    def pieces(self, leaf: Leaf, start: int, end: int) -> SegmentData:
+        """Return the data of whole chunks that touch [start, end) of a segment, with their offsets."""
+        wanted: list[bytes] = []
+        offsets: list[int] = []
+        at = 0
+        for entry, chunk in leaf.entries():
+            size = entry & ~HOLE_FLAG
+            if chunk is not None and at < end and at + size > start:
+                wanted.append(chunk)
+                offsets.append(at)
+            at += size
+            if at >= end:
+                break
+        return list(zip(offsets, self._chunks(wanted, chunk_id), strict=True))
+
+    def _chunks(self, ids: Sequence[bytes], hash_of: Callable[[memoryview], bytes]) -> list[memoryview]:
+        """Return verified plain bytes of each id, in order."""
+        found: list[memoryview | None] = [None] * len(ids)
+        tried: set[Place] = set()
+        self._read_places(ids, self._resolve(ids, found, tried), found, hash_of, tried)
+        if any(view is None for view in found):
+            self._find_again(ids, found, hash_of, tried)
+        return [view for view in found if view is not None]
+
+    def _resolve(
+        self, ids: Sequence[bytes], found: Sequence[memoryview | None], tried: set[Place]
+    ) -> list[Place | None]:
+        """Return an untried place of each id not yet found, as the index has it, within the content's packs."""
+        packs = self._packs
+        with self._index.reading() as lookup:
+            return [
+                None if view is not None else _first_place(lookup, chunk, packs, tried)
+                for chunk, view in zip(ids, found, strict=True)
+            ]
+
+    def _read_places(
+        self,
+        ids: Sequence[bytes],
+        places: Sequence[Place | None],
+        found: list[memoryview | None],
+        hash_of: Callable[[memoryview], bytes],
+        tried: set[Place],
+    ) -> None:
+        """Read, decode and check the chunks at the places; what fails stays None in `found`."""
+        by_frame: dict[tuple[int, int], list[int]] = {}
+        for number, place in enumerate(places):
+            if place is not None:
+                by_frame.setdefault((place.pack_no, place.frame_offset), []).append(number)
+        missing: list[Place] = []
+        for key, numbers in by_frame.items():
+            frame = self._cache.get(key)
+            if frame is not None:
+                _take_chunks(frame, numbers, ids, places, found, hash_of)
+            else:
+                place = places[numbers[0]]
+                if place is not None:
+                    missing.append(place)
+        missing.sort()
+        for group in _coalesced(missing):
+            for key, frame in self._read_group(group).items():
+                _take_chunks(frame, by_frame[key], ids, places, found, hash_of)
+        tried.update(place for place, view in zip(places, found, strict=True) if place is not None and view is None)
+
+    def _read_group(self, group: Sequence[Place]) -> dict[tuple[int, int], DecodedFrame]:
+        pack = self._packs[group[0].pack_no]
+        start = group[0].frame_offset
+        end = group[-1].frame_offset + group[-1].frame_size
+        try:
+            stored = memoryview(self._backend.get_range(pack.key, start, end - start))
+        except (DamageError, NotFoundError):
+            stored = None
+        frames: dict[tuple[int, int], DecodedFrame] = {}
+        for place in group:
+            try:
+                if stored is None:  # one bad range must not cost its neighbours
+                    header, plain = read_frame(self._backend, pack.key, place.frame_offset, place.frame_size)
+                else:
+                    at = place.frame_offset - start
+                    header, plain = decode_frame(stored[at : at + place.frame_size])
+            except (FormatDamage, DamageError, NotFoundError):
+                continue
+            frame = DecodedFrame(header, plain)
+            self._cache.put((place.pack_no, place.frame_offset), frame)
+            frames[place.pack_no, place.frame_offset] = frame
+        return frames
+
+    def _find_again(
+        self,
+        ids: Sequence[bytes],
+        found: list[memoryview | None],
+        hash_of: Callable[[memoryview], bytes],
+        tried: set[Place],
+    ) -> None:
+        """Look for chunks that the index did not lead to: other places, newer packs, then the entry lists."""
+        while True:
+            places = self._resolve(ids, found, tried)
+            if not any(places):
+                before = set(self._packs)
+                self._packs = self._refresh()
+                if set(self._packs) - before:
+                    continue
+                break
+            self._read_places(ids, places, found, hash_of, tried)
+            if None not in found:
+                return
+        for pack_no in sorted(self._packs):
+            missing = {chunk: number for number, chunk in enumerate(ids) if found[number] is None}
+            if not missing:
+                return
+            try:
+                trailer = self._trailer(pack_no)
+            except (DamageError, NotFoundError):
+                continue
+            candidates: list[Place | None] = [None] * len(ids)
+            for chunk, frame_offset, frame_size, position, size in trailer.places():
+                if chunk in missing:
+                    place = Place(pack_no, frame_offset, frame_size, position, size)
+                    if place not in tried:
+                        candidates[missing[chunk]] = place
+            if any(candidates):
+                self._read_places(ids, candidates, found, hash_of, tried)
+                self._fill_repeats(ids, found)
+        for chunk, view in zip(ids, found, strict=True):
+            if view is None:
+                keys = [self._packs[place.pack_no].key for place in sorted(tried) if place.pack_no in self._packs]
+                raise ChunkLostError(ChunkId(chunk), list(dict.fromkeys(keys)), self.content_id)
+
+    @staticmethod
+    def _fill_repeats(ids: Sequence[bytes], found: list[memoryview | None]) -> None:
+        have = {chunk: view for chunk, view in zip(ids, found, strict=True) if view is not None}
+        for number, chunk in enumerate(ids):
+            if found[number] is None:
+                found[number] = have.get(chunk)
+
+
+def _take_chunks(
+    frame: DecodedFrame,
+    numbers: Sequence[int],
+    ids: Sequence[bytes],
+    places: Sequence[Place | None],
+    found: list[memoryview | None],
+    hash_of: Callable[[memoryview], bytes],
+) -> None:
+    """Check the chunks of one frame against their ids and put the right ones in `found`."""
+    taken: list[int] = []
+    used_size = 0
+    for number in numbers:
+        place = places[number]
+        view = None if place is None else frame.chunk(place.position)
+        if place is None or view is None:
+            continue
+        # A frame is shared by all readers of a cached content: each chunk is hashed once per decode.
+        if frame.verified.get(place.position) != ids[number]:
+            if hash_of(view) != ids[number]:
+                continue
+            frame.verified[place.position] = ids[number]
+        found[number] = view
+        taken.append(number)
+        used_size += len(view)
+    if used_size * 2 < len(frame.plain):
+        # A few chunks must not keep a whole frame in memory: a segment may draw on 256 of them.
+        for number in taken:
+            view = found[number]
+            if view is not None:
+                found[number] = memoryview(bytes(view))
+
+
+def _first_place(lookup: Lookup, chunk: bytes, packs: Mapping[int, PackRef], tried: set[Place]) -> Place | None:
+    for place in lookup.places(chunk):
+        if place.pack_no in packs and place.frame_size <= _FRAME_SIZE_MAX and place not in tried:
+            return place
+    return None
+
+
+def _coalesced(places: Sequence[Place]) -> list[list[Place]]:
+    """Group sorted places into runs worth one request each."""
+    groups: list[list[Place]] = [[place] for place in places[:1]]
+    for before, place in pairwise(places):
+        group = groups[-1]
+        end = before.frame_offset + before.frame_size
+        near = place.pack_no == before.pack_no and place.frame_offset - end <= _COALESCE_GAP_MAX
+        if (
+            near
+            and len(group) < _COALESCE_COUNT_MAX
+            and place.frame_offset + place.frame_size - group[0].frame_offset <= _COALESCE_SIZE_MAX
+        ):
+            group.append(place)
+        else:
+            groups.append([place])
+    return groups

@@ -1,0 +1,161 @@
+"""Check a repository: catalog against backend, manifests against packs, and, when asked, every byte.
+
+Nothing is changed. What is found is named together with the images it touches.
+"""
+
+import time
+from collections.abc import Iterable
+
+from casimg.catalog import ImageRow, PackRow
+from casimg.errors import CasimgError, DamageError
+from casimg.formats.damage import FormatDamage
+from casimg.formats.node import Leaf
+from casimg.formats.record import RECORD_SIZE_MAX, decode_record
+from casimg.ids import NodeId, PackId
+from casimg.manifest.walk import node_ids
+from casimg.pack.keys import PACK_PREFIX, pack_id_of_key, pack_key, record_key
+from casimg.pack.reader import verify_pack
+from casimg.progress import Progress, ProgressCallback
+from casimg.results import CheckReport, Problem
+from casimg.wiring import PACK_STATES_FINDABLE, Wiring
+
+
+def check(wiring: Wiring, *, read_data: bool, progress: ProgressCallback | None) -> CheckReport:
+    """Return every problem found.
+
+    Args:
+        read_data: read, decode and hash every pack too; else only sizes, entry lists and manifests.
+    """
+    begin_s = time.monotonic()
+    run = _Check(wiring)
+    packs = wiring.catalog.all_packs(PACK_STATES_FINDABLE)
+    bad = run.compare_objects(packs)
+    for row in packs:
+        if row.pack_no in bad:
+            continue
+        if read_data:
+            run.read_pack(row)
+        else:
+            run.read_trailer(row)
+        if progress is not None:
+            progress(Progress("check", run.done_size, sum(pack.size for pack in packs)))
+    images = [row for row in wiring.catalog.images() if row.content_id is not None]
+    for image in images:
+        run.walk_image(image)
+        run.read_record(image)
+    return CheckReport(
+        problems=tuple(run.problems),
+        pack_count=len(packs),
+        image_count=len(images),
+        read_size=run.read_size,
+        duration_s=time.monotonic() - begin_s,
+    )
+
+
+class _Check:
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._known: set[bytes] = set()
+        self._walked: set[NodeId] = set()
+        self.problems: list[Problem] = []
+        self.read_size = 0
+        self.done_size = 0
+
+    def compare_objects(self, packs: Iterable[PackRow]) -> set[int]:
+        """Hold the packs of the catalog against the objects of the backend; returns those that are missing."""
+        objects = {found.key: found.size for found in self._wiring.backend.list(PACK_PREFIX)}
+        bad: set[int] = set()
+        for row in packs:
+            size = objects.pop(pack_key(PackId(row.pack_id)), None)
+            if size is None:
+                bad.add(row.pack_no)
+                self._pack_problem("pack-missing", row, "its object is not on the backend")
+            elif size != row.size:
+                self._pack_problem("pack-size", row, f"its object has {size} bytes instead of {row.size}")
+        deleting = {row.pack_id for row in self._wiring.catalog.all_packs(("deleting", "deleted"))}
+        for key in sorted(objects):
+            pack_id = pack_id_of_key(key)
+            if pack_id in deleting:
+                continue
+            what = f"{key} ({objects[key]} bytes) is in no row of the catalog: an unfinished write, or a lost catalog"
+            self.problems.append(Problem("object-unknown", what, lossy=False))
+        return bad
+
+    def read_trailer(self, row: PackRow) -> None:
+        """Check the entry list of a pack and remember its ids."""
+        self.done_size += row.size
+        try:
+            trailer = self._wiring.load_trailer(row)
+        except CasimgError as error:
+            self._pack_problem("pack-damaged", row, str(error))
+            return
+        if trailer.entry_count != row.chunk_count:
+            self._pack_problem("pack-damaged", row, "its entry list is damaged; what its frames still hold is usable")
+        self._known.update(trailer.id_at(entry) for entry in range(trailer.entry_count))
+
+    def read_pack(self, row: PackRow) -> None:
+        """Check every byte of a pack."""
+        key = pack_key(PackId(row.pack_id))
+        try:
+            found, read_size = verify_pack(self._wiring.backend, key, row.size, row.pack_id, row.trailer_offset)
+        except DamageError as error:
+            self._pack_problem("pack-damaged", row, str(error))
+            return
+        self.read_size += read_size
+        self.done_size += row.size
+        lost = {chunk for problem in found for chunk in problem.lost}
+        for problem in found:
+            where = "" if problem.offset is None else f" at byte {problem.offset}"
+            cost = f" ({len(problem.lost)} chunks)" if problem.lost else ""
+            self._pack_problem("pack-damaged", row, f"{problem.why}{where}{cost}")
+        if not found:
+            self._wiring.catalog.mark_verified(row.pack_no)
+        try:
+            trailer = self._wiring.load_trailer(row)
+        except CasimgError:
+            return
+        self._known.update({trailer.id_at(entry) for entry in range(trailer.entry_count)} - lost)
+
+    def walk_image(self, image: ImageRow) -> None:
+        """Check that every node of an image reads and every chunk has a place."""
+        if image.content_id is None:
+            return
+        missing: set[bytes] = set()
+        try:
+            reader = self._wiring.reader(image.content_id)
+            for node_id, node in node_ids(reader.node, reader.tree, self._walked.__contains__):
+                chunks = [chunk for chunk in node.ids if chunk not in self._known] if isinstance(node, Leaf) else []
+                missing.update(chunks)
+                if not chunks and isinstance(node, Leaf):
+                    self._walked.add(node_id)
+        except CasimgError as error:
+            self.problems.append(Problem("node-damaged", str(error), (_label(image),)))
+        if missing:
+            what = f"{len(missing)} chunks are in no readable pack, first {min(missing).hex()}"
+            self.problems.append(Problem("chunk-lost", what, (_label(image),)))
+
+    def read_record(self, image: ImageRow) -> None:
+        """Check the record that `recover` would need."""
+        if image.session_id is None:
+            return
+        key = record_key(image.id, image.session_id)
+        try:
+            size = self._wiring.backend.stat(key).size
+            if size > RECORD_SIZE_MAX:
+                raise FormatDamage("it is larger than a record can be")
+            record = decode_record(self._wiring.backend.get_range(key, 0, size))
+            if record.image_id != image.id or record.content.content_id != image.content_id:
+                raise FormatDamage("it is another image's")
+        except (CasimgError, FormatDamage) as error:
+            kind = "record-damaged" if isinstance(error, (FormatDamage, DamageError)) else "record-missing"
+            what = f"{key}: {error}; the image reads, but `recover` would not find it"
+            self.problems.append(Problem(kind, what, (_label(image),)))
+
+    def _pack_problem(self, kind: str, row: PackRow, why: str) -> None:
+        images = tuple(_label(image) for image in self._wiring.catalog.images_of_packs([row.pack_no]))
+        what = f"{pack_key(PackId(row.pack_id))}: {why}"
+        self.problems.append(Problem(kind, what, images, lossy=bool(images)))
+
+
+def _label(image: ImageRow) -> str:
+    return f"{image.name} ({image.id})"

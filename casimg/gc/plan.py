@@ -1,0 +1,107 @@
+"""Garbage collection in two steps: a plan that changes nothing, and its execution.
+
+First collection: stale sessions are fenced, contents without images are reaped (records first, then rows), packs that
+no content names are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11). It works on
+a full disk: it writes to the catalog only.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from casimg.catalog import PackRow, SweepVerdict
+from casimg.errors import CasimgError
+from casimg.formats.pack import PackTrailer
+from casimg.ids import PackId
+from casimg.pack.keys import RECORD_PREFIX, pack_key
+from casimg.pack.writer import clean_spool
+from casimg.progress import Progress, ProgressCallback
+from casimg.results import GcPlan, GcReport
+from casimg.wiring import Wiring
+
+_log = logging.getLogger("casimg.gc")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPlan:
+    """What a collection would do now; `execute` decides everything again, so a plan may grow old."""
+
+    wiring: Wiring
+    plan: GcPlan
+
+    def execute(self, progress: ProgressCallback | None = None) -> GcReport:
+        """Free what nothing refers to, while others write and read.
+
+        Raises: CatalogBusyError, BackendUnavailableError.
+        """
+        self.wiring.check_open()
+        return _collect(self.wiring, progress)
+
+
+def plan_collection(wiring: Wiring) -> CollectionPlan:
+    """Return what `execute` would free as of now."""
+    catalog = wiring.catalog
+    dead = catalog.dead_contents()
+    packs = {row.pack_no: row for row in catalog.unreferenced()}
+    packs.update((row.pack_no, row) for row in catalog.packs_only_of(dead))
+    packs.update((row.pack_no, row) for row in catalog.all_packs(("condemned", "deleting")))
+    return CollectionPlan(wiring, GcPlan(len(dead), len(packs), sum(row.size for row in packs.values())))
+
+
+def _collect(wiring: Wiring, progress: ProgressCallback | None) -> GcReport:
+    begin_s = time.monotonic()
+    catalog = wiring.catalog
+    clean_spool(wiring.spool)
+    fenced = catalog.fence_stale()
+    catalog.end_dead_saves()
+    for image_id in catalog.deleted_with_content():
+        # Records first: a record must never outlive the rows that say its image is deleted.
+        for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
+            wiring.backend.delete(found.key)
+        catalog.forget_content(image_id)
+    content_count = sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
+    catalog.condemn([row.pack_no for row in catalog.unreferenced()])
+
+    swept: list[PackRow] = []
+    waiting = revived = 0
+    for row in catalog.all_packs(("condemned",)):
+        verdict = catalog.sweep(row.pack_no)
+        waiting += verdict is SweepVerdict.WAITS
+        revived += verdict is SweepVerdict.REVIVED
+    # Also what an interrupted collection left: `deleting` never comes back, so doing it again is safe.
+    deleting = catalog.all_packs(("deleting",))
+    for number, row in enumerate(deleting, 1):
+        _forget_places(wiring, row)
+        wiring.backend.delete(pack_key(PackId(row.pack_id)))
+        catalog.mark_deleted(row.pack_no)
+        swept.append(row)
+        _log.info("pack.deleted pack_no=%d pack=%s size=%d", row.pack_no, row.pack_id.hex(), row.size)
+        if progress is not None:
+            progress(Progress("gc", number, len(deleting)))
+    return GcReport(
+        content_count=content_count,
+        pack_count=len(swept),
+        size=_sum_sizes(swept),
+        waiting_count=waiting,
+        revived_count=revived,
+        fenced_count=len(fenced),
+        duration_s=time.monotonic() - begin_s,
+    )
+
+
+def _forget_places(wiring: Wiring, row: PackRow) -> None:
+    """Take a pack out of the index while its entry list can still be read; a failure costs only stale entries."""
+    trailer: PackTrailer | None = None
+    try:
+        trailer = wiring.load_trailer(row)
+    except CasimgError as error:
+        _log.info("gc.trailer_unreadable pack_no=%d why=%s", row.pack_no, error)
+    try:
+        wiring.index.remove_packs([(row.pack_no, trailer)])
+    except CasimgError as error:  # a full disk must not stop the collection that empties it
+        _log.warning("gc.index_not_updated pack_no=%d why=%s", row.pack_no, error)
+
+
+def _sum_sizes(rows: Iterable[PackRow]) -> int:
+    return sum(row.size for row in rows)

@@ -1,0 +1,109 @@
+"""A stored image as a read-only binary file: seek and read anywhere, many threads at once."""
+
+import io
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from casimg.assemble import ContentReader
+from casimg.constants import SEGMENT_SIZE
+from casimg.errors import ClosedError
+from casimg.manifest.shape import segment_size
+from casimg.manifest.walk import leaf_ids, load_leaf
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class ImageFile(io.RawIOBase):
+    """Read a content like a file; every chunk is checked before a byte of it is returned.
+
+    Reads are short only at the end. `read` and `seek` share one position among threads, as every file object does;
+    `read_at` has none and is what threads should use.
+    """
+
+    def __init__(self, reader: ContentReader, check_open: Callable[[], None]) -> None:
+        super().__init__()
+        self._reader = reader
+        self._check_open = check_open
+        self._lock = threading.Lock()
+        self._position = 0
+
+    @property
+    def size(self) -> int:
+        """Plain bytes."""
+        return self._reader.tree.size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        self._check_usable()
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._check_usable()
+        with self._lock:
+            base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+            if base is None:
+                raise ValueError(f"whence {whence} is not 0, 1 or 2")
+            if base + offset < 0:
+                raise ValueError(f"cannot seek to {base + offset}, before the start")
+            self._position = base + offset
+            return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill the buffer from the position on and return how many bytes came; 0 at the end.
+
+        Raises: ChunkLostError, NodeDamagedError, and what the backend raises.
+        """
+        with self._lock:
+            self._check_usable()
+            view = memoryview(buffer).cast("B")
+            count = read_into(self._reader, self._position, view)
+            self._position += count
+            return count
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`, fewer only at the end. Threads: any, without waiting for each other.
+
+        Raises: as readinto.
+        """
+        self._check_usable()
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset {offset} and size {size} must not be negative")
+        return bytes(read_range(self._reader, offset, size))
+
+    def _check_usable(self) -> None:
+        if self.closed:
+            raise ClosedError("this image file")
+        self._check_open()
+
+
+def read_range(reader: ContentReader, offset: int, size: int) -> bytearray:
+    """Return up to `size` bytes of a content at `offset`, fewer only at its end."""
+    buffer = bytearray(max(0, min(size, reader.tree.size - offset)))
+    read_into(reader, offset, memoryview(buffer))
+    return buffer
+
+
+def read_into(reader: ContentReader, offset: int, view: memoryview) -> int:
+    """Fill `view` with the content's bytes at `offset`; returns how many came, fewer only at the end."""
+    tree = reader.tree
+    end = min(tree.size, offset + len(view))
+    if end <= offset:
+        return 0
+    view[: end - offset] = bytes(end - offset)
+    first, last = offset // SEGMENT_SIZE, -(-end // SEGMENT_SIZE)
+    for number, leaf_id in leaf_ids(reader.node, tree, first, last):
+        base = number * SEGMENT_SIZE
+        leaf = load_leaf(reader.node, tree, number, leaf_id)
+        start = max(0, offset - base)
+        stop = min(segment_size(tree.size, number), end - base)
+        for at, piece in reader.pieces(leaf, start, stop):
+            low, high = max(at, start), min(at + len(piece), stop)
+            view[base + low - offset : base + high - offset] = piece[low - at : high - at]
+    return end - offset

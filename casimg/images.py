@@ -1,0 +1,26 @@
+"""Turn catalog rows into the images that callers see. Pure."""
+
+from casimg.catalog import ImageRow
+from casimg.results import Image
+
+
+def image_of(row: ImageRow) -> Image:
+    """Return the public value of an image row."""
+    return Image(
+        id=row.id,
+        name=row.name,
+        status=row.status,
+        disk_format=row.disk_format,
+        container_format=row.container_format,
+        size=row.size,
+        hole_size=row.hole_size,
+        content_id=row.content_id,
+        parent_id=row.parent_id,
+        owner=row.owner,
+        visibility=row.visibility,
+        protected=row.protected,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
+        properties=dict(row.properties),
+    )

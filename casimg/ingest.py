@@ -1,0 +1,440 @@
+"""THE write path, readable top to bottom.
+
+    source -> 4 MiB segments -> holes out -> cut -> BLAKE3 -> known? note its pack
+      new: chunks of the segment -> frame -> pack -> backend -> catalog -> index
+    -> manifest leaf -> inner nodes -> root
+
+1. `ingest` plans segments in order; segments that the source knows to be a hole are never read.
+2. `_cut_and_hash` runs on any core: read, zero scan, cut, hash. Segments do not depend on each other.
+3. `_decide` runs in segment order on the calling thread, so the same source gives the same frames for any number of
+   threads: known chunks are noted, new ones claimed.
+4. `_encode` runs on any core: new chunks of a segment become frames, each decoded and compared.
+5. Frames go to the pack line in segment order; the leaf goes to the manifest.
+
+What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
+
+Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from casimg.chunker import Chunker
+from casimg.constants import (
+    FRAME_PLAIN_TARGET,
+    HOLE_FLAG,
+    KIND_DATA,
+    KIND_METADATA,
+    NODE_FRAME_PLAIN_TARGET,
+    SEGMENT_SIZE,
+)
+from casimg.dedup import KnownChunks
+from casimg.formats.frame import encode_frame
+from casimg.formats.node import encode_leaf
+from casimg.ids import NodeId, chunk_id, node_id
+from casimg.manifest.build import TreeBuilder
+from casimg.manifest.shape import check_content_size, segment_count, segment_size
+from casimg.progress import Progress, ProgressCallback, check_cancel
+from casimg.source import FileSource, Source, StreamSource
+
+_HEARTBEAT_EVERY_S = 60.0
+_REPORT_EVERY_S = 0.1
+
+
+@dataclass(slots=True)
+class CutSegment:
+    """One segment, cut and hashed.
+
+    Attributes:
+        sizes: entries in order, `HOLE_FLAG` set on holes.
+        ids: ids of the entries that are chunks, in order.
+        views: plain bytes of those chunks; None for a chunk taken over from the parent unread.
+        buffer: what the views point into; given back when the frames are made.
+    """
+
+    number: int
+    sizes: list[int]
+    ids: list[bytes]
+    views: list[memoryview | None]
+    read_size: int
+    buffer: bytearray | None = None
+
+    @property
+    def plain_size(self) -> int:
+        return sum(size & ~HOLE_FLAG for size in self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Segments that need no reading: zeros (`node` None), or a subtree of the parent, `height` above its leaves.
+
+    Attributes:
+        count: segments.
+        size, hole_size: plain bytes of them.
+    """
+
+    count: int
+    size: int
+    hole_size: int
+    height: int = 0
+    node: NodeId | None = None
+
+
+@dataclass(slots=True)
+class IngestFigures:
+    """What an ingest has seen so far; sizes in plain bytes but for the stored ones."""
+
+    size: int = 0
+    read_size: int = 0
+    hole_size: int = 0
+    known_size: int = 0
+    new_size: int = 0
+    stored_size: int = 0
+    metadata_size: int = 0
+    noted: set[int] = field(default_factory=set)
+    """Numbers of packs that hold chunks or nodes this content uses and did not store itself."""
+
+
+Frame = tuple[bytes, list[bytes], list[int]]
+"""An encoded frame, and ids and sizes of its chunks."""
+
+
+class FrameSink(Protocol):
+    """Where frames go: `casimg.packing.PackLine`, or nowhere in a dry run."""
+
+    @property
+    def stored_sizes(self) -> Mapping[int, int]:
+        """Bytes stored so far by kind."""
+        ...
+
+    def is_pending(self, chunk: bytes) -> bool: ...
+
+    def claim(self, chunk: bytes) -> None: ...
+
+    def append(self, kind: int, frame: bytes, ids: Sequence[bytes], sizes: Sequence[int]) -> None: ...
+
+    def landed(self) -> Sequence[int]: ...
+
+    def flush(self) -> None: ...
+
+
+class Ingest:
+    """One run of the write path.
+
+    Args:
+        chunker: cuts segments.
+        level: zstd level of frames.
+        known: what the repository holds.
+        line: where frames go.
+        threads: cores to use.
+        heartbeat: says that the session lives; called by progress, not by a clock of its own.
+        progress, cancel: as in the public API.
+        total_size: for progress; None when the source cannot tell.
+    """
+
+    def __init__(
+        self,
+        *,
+        chunker: Chunker,
+        level: int,
+        known: KnownChunks,
+        line: FrameSink,
+        threads: int,
+        heartbeat: Callable[[], None],
+        progress: ProgressCallback | None,
+        cancel: threading.Event | None,
+        total_size: int | None,
+    ) -> None:
+        self.chunker = chunker
+        self._level = level
+        self._known = known
+        self._line = line
+        self._threads = threads
+        self._heartbeat = heartbeat
+        self._progress = progress
+        self._cancel = cancel
+        self._total_size = total_size
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
+        self._buffers: deque[bytearray] = deque()
+        self._cutting: deque[Future[CutSegment] | Taken] = deque()
+        self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
+        self._nodes: list[tuple[bytes, NodeId]] = []
+        self._nodes_size = 0
+        self._beat_at_s = self._report_at_s = time.monotonic()
+        self.figures = IngestFigures()
+        self.tree = TreeBuilder(self.emit_node)
+
+    # The steps a caller composes: `ingest` below for whole sources, casimg.snapshot.changed for maps.
+
+    def take_buffer(self) -> bytearray:
+        """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
+        return self._buffers.popleft() if self._buffers else bytearray(SEGMENT_SIZE)
+
+    def submit(self, job: Callable[[], CutSegment]) -> None:
+        """Run `job` on a core: it reads, cuts and hashes the next segment."""
+        check_cancel(self._cancel, "the ingest")
+        self._queue(self._pool.submit(job))
+
+    def take(self, taken: Taken) -> None:
+        """Let the next segments be what `taken` says, unread."""
+        check_cancel(self._cancel, "the ingest")
+        self._queue(taken)
+
+    def _queue(self, item: Future[CutSegment] | Taken) -> None:
+        self._cutting.append(item)
+        # One segment more than there are cores keeps every core busy while this thread decides.
+        while len(self._cutting) > self._threads + 1:
+            self._decide_next()
+
+    def drain(self) -> None:
+        """Decide on everything submitted, so that the manifest is complete up to here."""
+        while self._cutting:
+            self._decide_next()
+
+    def finish(self) -> NodeId | None:
+        """Store what is left and return the root of the manifest; None when all is zeros."""
+        self.drain()
+        root = self.tree.finish()
+        while self._encoding:
+            self._append_next()
+        self._append_nodes()
+        self._line.flush()
+        self.figures.stored_size = self._line.stored_sizes.get(KIND_DATA, 0)
+        self.figures.metadata_size = self._line.stored_sizes.get(KIND_METADATA, 0)
+        self._tell(last=True)
+        return root
+
+    def close(self) -> None:
+        """End the threads; jobs not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def emit_node(self, encoded: bytes) -> NodeId:
+        """Store a manifest node unless it is known, and return its id."""
+        node = node_id(encoded)
+        if self._line.is_pending(node):
+            return node
+        with self._known.reading() as find:
+            pack_no = find(node)
+        if pack_no is not None:
+            self.figures.noted.add(pack_no)
+            return node
+        self._line.claim(node)
+        if self._nodes and self._nodes_size + len(encoded) > NODE_FRAME_PLAIN_TARGET:
+            self._append_nodes()
+        self._nodes.append((encoded, node))
+        self._nodes_size += len(encoded)
+        return node
+
+    def _decide_next(self) -> None:
+        """Step 3 for the oldest segment: in order, on the calling thread."""
+        item = self._cutting.popleft()
+        if isinstance(item, Taken):
+            self._take_now(item)
+            return
+        segment = item.result()
+        for pack_no in self._line.landed():
+            self._known.trust(pack_no)
+        figures = self.figures
+        figures.read_size += segment.read_size
+        figures.size += segment.plain_size
+        figures.hole_size += sum(size & ~HOLE_FLAG for size in segment.sizes if size & HOLE_FLAG)
+        new = self._decide(segment)
+        if segment.ids:
+            self.tree.add_leaf(self.emit_node(encode_leaf(segment.sizes, segment.ids)))
+        else:
+            self.tree.add_leaf(None)
+        if new:
+            self._encoding.append((segment, self._pool.submit(_encode, new, self._level)))
+        elif segment.buffer is not None:
+            self._buffers.append(segment.buffer)
+        while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
+            self._append_next()
+        self._tell()
+
+    def _take_now(self, taken: Taken) -> None:
+        if taken.node is None:
+            self.tree.add_absent(taken.count)
+        else:
+            self.tree.add_subtree(taken.height, taken.node)
+        self.figures.size += taken.size
+        self.figures.hole_size += taken.hole_size
+        self.figures.known_size += taken.size - taken.hole_size
+        self._tell()
+
+    def _decide(self, segment: CutSegment) -> list[tuple[bytes, memoryview]]:
+        """Note the packs of known chunks and return the new ones, claimed."""
+        new: list[tuple[bytes, memoryview]] = []
+        figures = self.figures
+        noted = figures.noted
+        is_pending = self._line.is_pending
+        with self._known.reading() as find:
+            for chunk, view in zip(segment.ids, segment.views, strict=True):
+                if view is None:
+                    continue
+                pack_no = None if is_pending(chunk) else find(chunk)
+                if pack_no is not None:
+                    noted.add(pack_no)
+                elif not is_pending(chunk):
+                    self._line.claim(chunk)
+                    new.append((chunk, view))
+        new_size = sum(len(view) for _, view in new)
+        figures.new_size += new_size
+        figures.known_size += sum(size for size in segment.sizes if not size & HOLE_FLAG) - new_size
+        return new
+
+    def _append_next(self) -> None:
+        segment, future = self._encoding.popleft()
+        for frame, ids, sizes in future.result():
+            self._line.append(KIND_DATA, frame, ids, sizes)
+            self.figures.stored_size += len(frame)
+        if segment.buffer is not None:
+            segment.views.clear()
+            self._buffers.append(segment.buffer)
+
+    def _append_nodes(self) -> None:
+        if self._nodes:
+            sizes = [len(encoded) for encoded, _ in self._nodes]
+            plain = b"".join(encoded for encoded, _ in self._nodes)
+            frame = encode_frame(KIND_METADATA, plain, sizes, self._level)
+            self._line.append(KIND_METADATA, frame, [node for _, node in self._nodes], sizes)
+            self._nodes.clear()
+            self._nodes_size = 0
+
+    def _tell(self, *, last: bool = False) -> None:
+        now_s = time.monotonic()
+        if now_s - self._beat_at_s >= _HEARTBEAT_EVERY_S:
+            self._beat_at_s = now_s
+            self._heartbeat()
+        if self._progress is not None and (last or now_s - self._report_at_s >= _REPORT_EVERY_S):
+            self._report_at_s = now_s
+            figures = self.figures
+            self._progress(
+                Progress(
+                    "read",
+                    figures.size,
+                    self._total_size,
+                    figures.hole_size,
+                    figures.new_size,
+                    figures.stored_size,
+                )
+            )
+
+
+def ingest(run: Ingest, source: Source) -> NodeId | None:
+    """Take a whole source in and return the root of its manifest.
+
+    Raises: SourceError, SourceChangedError, CancelledError, and what storing raises.
+    """
+    if isinstance(source, FileSource):
+        _submit_file(run, source)
+    else:
+        _submit_stream(run, source)
+    return run.finish()
+
+
+def _submit_file(run: Ingest, source: FileSource) -> None:
+    check_content_size(source.size)
+    count = segment_count(source.size)
+    number = 0
+    while number < count:
+        # A hole of any length costs one question.
+        data = source.next_data(number * SEGMENT_SIZE)
+        next_number = count if data >= source.size else data // SEGMENT_SIZE
+        if next_number > number:
+            size = min(source.size, next_number * SEGMENT_SIZE) - number * SEGMENT_SIZE
+            run.take(Taken(next_number - number, size, size))
+            number = next_number
+            continue
+        size = segment_size(source.size, number)
+        start = number * SEGMENT_SIZE
+        ranges = list(source.data_ranges(start, start + size))
+        run.submit(_file_job(run, source, number, size, ranges))
+        number += 1
+
+
+def _file_job(
+    run: Ingest, source: FileSource, number: int, size: int, ranges: list[tuple[int, int]]
+) -> Callable[[], CutSegment]:
+    buffer = run.take_buffer()
+
+    def job() -> CutSegment:
+        view = memoryview(buffer)[:size]
+        base = number * SEGMENT_SIZE
+        done = base
+        read_size = 0
+        for start, end in ranges:
+            view[done - base : start - base] = bytes(start - done)
+            source.read_into(start, view[start - base : end - base])
+            read_size += end - start
+            done = end
+        view[done - base :] = bytes(base + size - done)
+        return cut_and_hash(run.chunker, number, buffer, size, read_size)
+
+    return job
+
+
+def _submit_stream(run: Ingest, source: StreamSource) -> None:
+    number = 0
+    while True:
+        buffer = run.take_buffer()
+        size = source.read_into(memoryview(buffer))
+        check_content_size(number * SEGMENT_SIZE + size)
+        if size:
+            run.submit(_stream_job(run, number, buffer, size))
+        number += 1
+        if size < SEGMENT_SIZE:
+            return
+
+
+def _stream_job(run: Ingest, number: int, buffer: bytearray, size: int) -> Callable[[], CutSegment]:
+    return lambda: cut_and_hash(run.chunker, number, buffer, size, size)
+
+
+def cut_and_hash(chunker: Chunker, number: int, buffer: bytearray, size: int, read_size: int) -> CutSegment:
+    """Step 2: cut the first `size` bytes of a segment buffer and hash the chunks. Threads: any; releases the GIL."""
+    view = memoryview(buffer)[:size]
+    sizes = chunker.cut_segment(view)
+    ids: list[bytes] = []
+    views: list[memoryview | None] = []
+    at = 0
+    for entry in sizes:
+        if entry & HOLE_FLAG:
+            at += entry & ~HOLE_FLAG
+            continue
+        chunk = view[at : at + entry]
+        ids.append(chunk_id(chunk))
+        views.append(chunk)
+        at += entry
+    return CutSegment(number, sizes, ids, views, read_size, buffer)
+
+
+def _encode(new: list[tuple[bytes, memoryview]], level: int) -> list[Frame]:
+    """Step 4: the new chunks of one segment as frames of at most 256 KiB, in order. Threads: any."""
+    frames: list[Frame] = []
+    group: list[tuple[bytes, memoryview]] = []
+    group_size = 0
+    for chunk, view in new:
+        if group and group_size + len(view) > FRAME_PLAIN_TARGET:
+            frames.append(_encode_group(group, level))
+            group, group_size = [], 0
+        group.append((chunk, view))
+        group_size += len(view)
+    frames.append(_encode_group(group, level))
+    return frames
+
+
+def _encode_group(group: list[tuple[bytes, memoryview]], level: int) -> Frame:
+    sizes = [len(view) for _, view in group]
+    plain = b"".join(view for _, view in group) if len(group) > 1 else group[0][1]
+    return encode_frame(KIND_DATA, plain, sizes, level), [chunk for chunk, _ in group], sizes
+
+
+def thread_count(asked: int) -> int:
+    """Return how many threads to use: as asked, or all cores this process may run on for 0."""
+    return asked or len(os.sched_getaffinity(0))

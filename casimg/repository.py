@@ -1,0 +1,543 @@
+"""Create and open repositories, and hand their work out: the composition root. No algorithm lives here.
+
+Threads: a Repository may be used by any number of threads at once. Fork: a child must open its own.
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from sqlalchemy.engine import make_url
+
+from casimg import check as checking
+from casimg import comparing, restoring, saving, usage
+from casimg.backend.local import LocalBackend
+from casimg.catalog import Catalog, ImageRow
+from casimg.chunker import ChunkerParams
+from casimg.errors import (
+    CasimgError,
+    ConfigError,
+    ForeignRepositoryError,
+    ImageNotFoundError,
+    InputError,
+    NoRepositoryError,
+    ObjectNotFoundError,
+    RepositoryError,
+)
+from casimg.estimate import chunk_size_for
+from casimg.formats.config import (
+    CONFIG_KEY,
+    CONFIG_SIZE_MAX,
+    SITE_FILE,
+    RepositoryConfig,
+    SiteConfig,
+    decode_repository_config,
+    default_site_config,
+    encode_repository_config,
+    load_site_config,
+)
+from casimg.gc.plan import CollectionPlan, plan_collection
+from casimg.image_file import ImageFile
+from casimg.images import image_of
+from casimg.index import Index, drop_index
+from casimg.ingest import thread_count
+from casimg.lineage import lineage
+from casimg.pack.writer import clean_spool
+from casimg.progress import Progress, ProgressCallback
+from casimg.results import (
+    ByteRange,
+    CheckReport,
+    DiffReport,
+    GetReport,
+    Image,
+    IndexReport,
+    LineageNode,
+    PutReport,
+    Stats,
+    VerifyReport,
+)
+from casimg.saving import ImageFields, SaveOptions
+from casimg.snapshot.changed_map import read_changed_map
+from casimg.source import SourceLike
+from casimg.wiring import Wiring
+
+TargetLike = str | os.PathLike[str] | BinaryIO
+_BACKEND_NAME = "local"
+
+
+def create(
+    path: str | os.PathLike[str],
+    *,
+    chunker: str = "mincdc",
+    chunk_size: int | None = None,
+    expect: int | None = None,
+) -> "Repository":
+    """Make a repository in a folder that is empty or not there, and open it.
+
+    Args:
+        path: the folder.
+        chunker: "mincdc", "fastcdc" or "fixed"; for good.
+        chunk_size: mean bytes of a chunk, a power of two; for good. None: chosen by `expect`.
+        expect: bytes of unique data expected; picks the chunk size so that the index stays in memory.
+    Raises: RepositoryError when the folder holds anything, InputError for a chunker that cannot be.
+    """
+    folder = Path(path)
+    params = ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RepositoryError(str(folder), "the folder is not empty; choose a new one for a repository")
+        (folder / "spool").mkdir()
+    except OSError as error:
+        raise RepositoryError(str(folder), f"cannot be made: {(error.strerror or str(error)).lower()}") from None
+    config = RepositoryConfig(
+        repository_uuid=str(uuid.uuid4()),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        chunker_kind=params.kind,
+        chunk_size_avg=params.size_avg,
+    )
+    backend = LocalBackend.create(folder / "objects", _BACKEND_NAME)
+    data = encode_repository_config(config)
+    backend.put(CONFIG_KEY, BytesIO(data), len(data))
+    site = SiteConfig(folder=folder.resolve(), repository_uuid=config.repository_uuid)
+    Catalog.create(_catalog_url(site), config.repository_uuid, _BACKEND_NAME, "local").close()
+    # Last, and durable: a folder without it is no repository, so a crash before leaves none.
+    _write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
+    return open_repository(folder)
+
+
+def open_repository(path: str | os.PathLike[str]) -> "Repository":
+    """Open a repository by its folder or its `casimg.toml`; nothing is migrated or repaired silently.
+
+    Raises: NoRepositoryError, ConfigError, ForeignRepositoryError, NewerFormatError, CatalogDamagedError.
+    """
+    if not os.fspath(path):
+        raise NoRepositoryError("''", "the path of the repository is empty")
+    site = load_site_config(Path(path))
+    backend = LocalBackend(site.folder / site.backend_path, _BACKEND_NAME)
+    where = str(site.folder)
+    try:
+        size = backend.stat(CONFIG_KEY).size
+    except ObjectNotFoundError:
+        raise NoRepositoryError(where, f"the backend holds no {CONFIG_KEY}; is it the right one?") from None
+    if size > CONFIG_SIZE_MAX:
+        raise ConfigError(where, f"{CONFIG_KEY} has {size} bytes, which cannot be")
+    config = decode_repository_config(backend.get_range(CONFIG_KEY, 0, size), where)
+    if config.repository_uuid != site.repository_uuid:
+        raise ForeignRepositoryError(
+            where, f"the backend belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
+        )
+    ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
+    catalog = _open_catalog(site)
+    try:
+        row = catalog.repo()
+        if row.repository_uuid != site.repository_uuid:
+            raise ForeignRepositoryError(
+                where, f"the catalog belongs to repository {row.repository_uuid}, not {site.repository_uuid}"
+            )
+        spool = site.folder / site.spool_path
+        spool.mkdir(parents=True, exist_ok=True)
+        clean_spool(spool)
+        index = _open_index(site, row.incarnation)
+        try:
+            return Repository(
+                Wiring(
+                    path=site.folder,
+                    site=site,
+                    config=config,
+                    backend=backend,
+                    backend_id=catalog.backend_id(_BACKEND_NAME),
+                    catalog=catalog,
+                    index=index,
+                    spool=spool,
+                )
+            )
+        except BaseException:
+            index.close()
+            raise
+    except OSError as error:
+        catalog.close()
+        raise RepositoryError(where, f"cannot be opened: {error}") from None
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _open_catalog(site: SiteConfig) -> Catalog:
+    url = make_url(_catalog_url(site))
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
+        raise RepositoryError(str(site.folder), f"the catalog {url.database} is missing; restore it from a backup")
+    return Catalog.open(_catalog_url(site))
+
+
+def _open_index(site: SiteConfig, incarnation: str) -> Index:
+    return Index.open(site.folder / site.index_path, site.repository_uuid, incarnation, map_size=site.index_map_size)
+
+
+def _catalog_url(site: SiteConfig) -> str:
+    try:
+        url = make_url(site.catalog_url)
+    except Exception:  # SQLAlchemy's ArgumentError is not worth importing for
+        raise ConfigError(str(site.folder), "url in [catalog] is not a database URL") from None
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(site.folder / url.database))
+    return url.render_as_string(hide_password=False)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".new")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(part, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Repository:
+    """An open repository; a context manager. References to images are ids, names, or beginnings of ids."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+
+    @property
+    def path(self) -> Path:
+        """Folder of `casimg.toml`."""
+        return self._wiring.path
+
+    @property
+    def repository_uuid(self) -> str:
+        return self._wiring.config.repository_uuid
+
+    @property
+    def chunker(self) -> str:
+        return self._wiring.config.chunker_kind
+
+    @property
+    def chunk_size(self) -> int:
+        """Mean bytes of a chunk."""
+        return self._wiring.config.chunk_size_avg
+
+    def put(
+        self,
+        source: SourceLike,
+        *,
+        name: str,
+        disk_format: str = "raw",
+        container_format: str = "bare",
+        owner: str | None = None,
+        visibility: str = "private",
+        properties: Mapping[str, str] | None = None,
+        same_name: bool = False,
+        allow_changes: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Image:
+        """Store a source as a new image.
+
+        Args:
+            source: a path (file or block device), a binary file, or an iterator of bytes.
+            name: need not be unique when `same_name` is set.
+            disk_format, container_format: as Glance's; kept as given, never guessed.
+            allow_changes: accept a source that changes while it is read.
+            progress: called now and then with a Progress.
+            cancel: when set by another thread, the call raises CancelledError and commits nothing.
+        Raises: SourceError, SourceChangedError, NameTakenError, NoSpaceError, CancelledError, TryAgainError.
+        """
+        report = self.put_report(
+            source,
+            name=name,
+            disk_format=disk_format,
+            container_format=container_format,
+            owner=owner,
+            visibility=visibility,
+            properties=properties,
+            same_name=same_name,
+            allow_changes=allow_changes,
+            progress=progress,
+            cancel=cancel,
+        )
+        return _image_in(report)
+
+    def put_report(
+        self,
+        source: SourceLike,
+        *,
+        name: str,
+        disk_format: str = "raw",
+        container_format: str = "bare",
+        owner: str | None = None,
+        visibility: str = "private",
+        properties: Mapping[str, str] | None = None,
+        same_name: bool = False,
+        allow_changes: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> PutReport:
+        """As put, and say what was done; with `dry_run`, what would be done, changing nothing."""
+        self._wiring.check_open()
+        fields = ImageFields(name, disk_format, container_format, owner, visibility, dict(properties or {}), same_name)
+        options = self._save_options(allow_changes, progress, cancel)
+        if dry_run:
+            return saving.dry_run(self._wiring, source, fields, options)
+        return saving.put(self._wiring, source, fields, options)
+
+    def snapshot(
+        self,
+        parent: str,
+        *,
+        name: str,
+        source: SourceLike | None = None,
+        changed: str | os.PathLike[str] | Iterable[ByteRange] | None = None,
+        disk_format: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        same_name: bool = False,
+        allow_changes: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Image:
+        """Make a snapshot whose parent is a stored image.
+
+        Args:
+            parent: the image.
+            source: None for a snapshot of the stored image itself (instant); else the disk as it is now.
+            changed: a map of what changed since the parent (a file, or ranges); only that and its neighbourhood is
+                read. Trusted: a change it does not name is not seen.
+        Raises: as put; ImageNotFoundError, AmbiguousNameError, ChangedMapError.
+        """
+        report = self.snapshot_report(
+            parent,
+            name=name,
+            source=source,
+            changed=changed,
+            disk_format=disk_format,
+            properties=properties,
+            same_name=same_name,
+            allow_changes=allow_changes,
+            progress=progress,
+            cancel=cancel,
+        )
+        return _image_in(report)
+
+    def snapshot_report(
+        self,
+        parent: str,
+        *,
+        name: str,
+        source: SourceLike | None = None,
+        changed: str | os.PathLike[str] | Iterable[ByteRange] | None = None,
+        disk_format: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        same_name: bool = False,
+        allow_changes: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> PutReport:
+        """As snapshot, and say what was done."""
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(parent)
+        fields = ImageFields(
+            name,
+            disk_format or row.disk_format,
+            row.container_format,
+            row.owner,
+            row.visibility,
+            dict(row.properties) if properties is None else dict(properties),
+            same_name,
+        )
+        if source is None:
+            if changed is not None:
+                raise InputError("a map of changed ranges needs the disk it describes: give a source")
+            return saving.snapshot_of_image(self._wiring, row, fields)
+        ranges: list[ByteRange] | None = None
+        if changed is not None:
+            ranges = read_changed_map(changed) if isinstance(changed, (str, os.PathLike)) else list(changed)
+        options = self._save_options(allow_changes, progress, cancel)
+        return saving.snapshot_of_disk(self._wiring, source, row, ranges, fields, options)
+
+    def get(
+        self,
+        ref: str,
+        target: TargetLike,
+        *,
+        resume: bool = False,
+        in_place: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> GetReport:
+        """Write an image's bytes to a target, every chunk verified.
+
+        Args:
+            target: a path that appears only when it is whole, a block device, or a binary file.
+            resume: go on with the partial file of an interrupted get.
+            in_place: write into an existing file instead of replacing it.
+        Raises: ImageNotFoundError, TargetError, NoSpaceError, DamageError, CancelledError.
+        """
+        self._wiring.check_open()
+        return restoring.get(
+            self._wiring,
+            self._wiring.catalog.find(ref),
+            target,
+            resume=resume,
+            in_place=in_place,
+            threads=self._wiring.site.threads,
+            progress=progress,
+            cancel=cancel,
+        )
+
+    def open_image(self, ref: str) -> ImageFile:
+        """Open an image for reading, as a seekable raw binary file. Raises: ImageNotFoundError, DamageError."""
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        if row.content_id is None:
+            raise ImageNotFoundError(ref)
+        return ImageFile(self._wiring.reader(row.content_id), self._wiring.check_open)
+
+    def verify(
+        self,
+        ref: str,
+        file: str | os.PathLike[str],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> VerifyReport:
+        """Read an image back from the packs and compare it with a file byte by byte.
+
+        Raises: ImageNotFoundError, SourceError, DamageError.
+        """
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        if row.content_id is None:
+            raise ImageNotFoundError(ref)
+        return comparing.verify(
+            self._wiring.reader(row.content_id),
+            image_of(row),
+            file,
+            threads=thread_count(self._wiring.site.threads),
+            progress=progress,
+            cancel=cancel,
+        )
+
+    def images(self, name: str | None = None, *, include_deleted: bool = False) -> list[Image]:
+        """Return the images, oldest first; those with exactly this name when one is given."""
+        self._wiring.check_open()
+        return [image_of(row) for row in self._wiring.catalog.images(name=name, include_deleted=include_deleted)]
+
+    def image(self, ref: str) -> Image:
+        """Return one image. Raises: ImageNotFoundError, AmbiguousNameError."""
+        self._wiring.check_open()
+        return image_of(self._wiring.catalog.find(ref))
+
+    def lineage(self, ref: str) -> LineageNode:
+        """Return the tree of snapshots that an image belongs to; deleted parents show as gone."""
+        self._wiring.check_open()
+        asked = self._wiring.catalog.find(ref)
+        rows = self._wiring.catalog.images(include_deleted=True)
+        return lineage(rows, asked.id, image_of)
+
+    def diff(self, a: str, b: str, *, exact: bool = False) -> DiffReport:
+        """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
+        self._wiring.check_open()
+        rows = [self._wiring.catalog.find(ref) for ref in (a, b)]
+        contents = [row.content_id for row in rows]
+        if contents[0] is None or contents[1] is None:
+            raise ImageNotFoundError(a if contents[0] is None else b)
+        return comparing.diff(
+            self._wiring.reader(contents[0]),
+            self._wiring.reader(contents[1]),
+            image_of(rows[0]),
+            image_of(rows[1]),
+            exact=exact,
+        )
+
+    def stats(self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None) -> Stats:
+        """Return the figures of the repository; of one image or, with `usages`, of all what they share and own."""
+        self._wiring.check_open()
+        asked: list[ImageRow] | None = None
+        if ref is not None:
+            asked = [self._wiring.catalog.find(ref)]
+        elif usages:
+            asked = self._wiring.catalog.images()
+        return usage.stats(self._wiring, asked, progress)
+
+    def delete(self, ref: str) -> Image:
+        """Delete an image and return what it was; `plan_gc().execute()` gives the space back.
+
+        Raises: ImageNotFoundError, AmbiguousNameError, ProtectedImageError.
+        """
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        self._wiring.catalog.delete_image(row.id)
+        return image_of(row)
+
+    def plan_gc(self) -> CollectionPlan:
+        """Return what a collection would free; its `execute` frees it."""
+        self._wiring.check_open()
+        return plan_collection(self._wiring)
+
+    def check(self, *, read_data: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
+        """Hold catalog, manifests, records and packs against each other; with `read_data`, every byte too."""
+        self._wiring.check_open()
+        return checking.check(self._wiring, read_data=read_data, progress=progress)
+
+    def rebuild_index(self, progress: ProgressCallback | None = None) -> IndexReport:
+        """Make the index anew from the packs.
+
+        Threads: no other work of this process may run on the repository meanwhile.
+        """
+        self._wiring.check_open()
+        begin_s = time.monotonic()
+        wiring = self._wiring
+        wiring.index.close()
+        drop_index(wiring.site.folder / wiring.site.index_path)
+        wiring.index = _open_index(wiring.site, wiring.catalog.repo().incarnation)
+
+        def tell(done: int, todo: int) -> None:
+            if progress is not None:
+                progress(Progress("index", done, todo))
+
+        report = wiring.follow(on_pack=tell)
+        if report.damaged:
+            raise report.damaged[0][1]
+        return IndexReport(
+            pack_count=report.added,
+            entry_count=wiring.index.entry_count(),
+            stored_size=wiring.index.stored_size(),
+            duration_s=time.monotonic() - begin_s,
+        )
+
+    def close(self) -> None:
+        """Close the repository; twice is harmless."""
+        self._wiring.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _save_options(
+        self, allow_changes: bool, progress: ProgressCallback | None, cancel: threading.Event | None
+    ) -> SaveOptions:
+        site = self._wiring.site
+        return SaveOptions(allow_changes, site.threads, site.level, progress, cancel)
+
+
+def _image_in(report: PutReport) -> Image:
+    if report.image is None:
+        raise CasimgError("a dry run makes no image")
+    return report.image

@@ -1,0 +1,390 @@
+"""From a source to a committed image: session, ingest, record, commit. Put and snapshot share this one way.
+
+The order is the protocol's (DESIGN section 8): the session exists before the live list is read; packs are put, then
+inserted; the record is put before the commit; the commit is one transaction. Whatever fails before it leaves no
+image, and packs that the next try finds or `gc` takes.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from types import TracebackType
+
+from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, PackRow, SessionRow, TreeRow
+from casimg.chunker import Chunker
+from casimg.constants import DOMAIN_DEFAULT
+from casimg.dedup import KnownChunks
+from casimg.errors import CasimgError, ImageNotFoundError, InputError
+from casimg.formats.pack import PackTrailer
+from casimg.formats.record import ContentRecord, ImageRecord, TreeRecord, encode_record
+from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
+from casimg.images import image_of
+from casimg.index.entries import EntryLists
+from casimg.ingest import Ingest, IngestFigures, ingest, thread_count
+from casimg.pack.keys import record_key
+from casimg.packing import NoLine, PackLine
+from casimg.progress import ProgressCallback
+from casimg.results import ByteRange, Image, PutReport
+from casimg.snapshot.changed import ingest_changed
+from casimg.snapshot.changed_map import dirty_blocks
+from casimg.source import FileSource, Source, SourceLike, open_source
+from casimg.wiring import Wiring, plain_tree
+
+_log = logging.getLogger("casimg.saving")
+_NAME_SIZE_MAX = 255
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFields:
+    """What the caller says of the new image."""
+
+    name: str
+    disk_format: str = "raw"
+    container_format: str = "bare"
+    owner: str | None = None
+    visibility: str = "private"
+    properties: Mapping[str, str] = field(default_factory=dict)
+    same_name: bool = False
+
+    def check(self) -> None:
+        """Raise InputError for what the catalog cannot keep."""
+        if not self.name or len(self.name) > _NAME_SIZE_MAX or not self.name.isprintable():
+            raise InputError(f"the name must have 1 to {_NAME_SIZE_MAX} printable characters, not {self.name[:80]!r}")
+        for what, value in (("disk format", self.disk_format), ("container format", self.container_format)):
+            if not value or len(value) > 20 or not value.isascii() or not value.replace("-", "").isalnum():
+                raise InputError(f"the {what} {value[:40]!r} is none")
+        if self.visibility not in ("private", "public", "shared", "community"):
+            raise InputError(f"the visibility {self.visibility!r} is none")
+        for key, value in self.properties.items():
+            if not key or len(key) > 255 or len(value) > 65_000:
+                raise InputError(f"the property {key[:40]!r} is empty or too long")
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOptions:
+    """How to read the source."""
+
+    allow_changes: bool = False
+    threads: int = 0
+    level: int = 3
+    progress: ProgressCallback | None = None
+    cancel: threading.Event | None = None
+
+
+def put(wiring: Wiring, source: SourceLike, fields: ImageFields, options: SaveOptions) -> PutReport:
+    """Store a source as a new image and commit it.
+
+    Raises: SourceError, SourceChangedError, NameTakenError, CancelledError, NoSpaceError, TryAgainError.
+    """
+    return _save(wiring, source, fields, options, parent=None, changed=None)
+
+
+def dry_run(wiring: Wiring, source: SourceLike, fields: ImageFields, options: SaveOptions) -> PutReport:
+    """Read, cut, hash and compress a source and say what `put` would do; nothing is stored.
+
+    Memory: an id per chunk that is not in the repository.
+    """
+    begin_s = time.monotonic()
+    fields.check()
+    chunker = wiring.chunker()
+    opened = open_source(source)
+    try:
+        if not fields.same_name:
+            wiring.catalog.check_name_free(fields.name)
+        wiring.follow()
+        live = {row.pack_no: row for row in wiring.catalog.all_packs(("live",))}
+        known = KnownChunks(wiring.index, EntryLists(lambda pack_no: wiring.load_trailer(live[pack_no])), set(live))
+        run = Ingest(
+            chunker=chunker,
+            level=options.level,
+            known=known,
+            line=NoLine(),
+            threads=thread_count(options.threads),
+            heartbeat=lambda: None,
+            progress=options.progress,
+            cancel=options.cancel,
+            total_size=opened.size,
+        )
+        try:
+            root = ingest(run, opened)
+        finally:
+            run.close()
+        if isinstance(opened, FileSource) and not options.allow_changes:
+            opened.check_unchanged()
+        return _report(None, run.figures, root, begin_s)
+    finally:
+        opened.close()
+
+
+def snapshot_of_disk(
+    wiring: Wiring,
+    source: SourceLike,
+    parent: ImageRow,
+    changed: list[ByteRange] | None,
+    fields: ImageFields,
+    options: SaveOptions,
+) -> PutReport:
+    """Store a disk as a snapshot of `parent`; with `changed`, only those ranges and their neighbourhood are read.
+
+    Raises: as put; ChangedMapError.
+    """
+    return _save(wiring, source, fields, options, parent=parent, changed=changed)
+
+
+def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> PutReport:
+    """Make an image that shares the content of a stored one: one row, whatever the size.
+
+    Raises: ImageNotFoundError, NameTakenError.
+    """
+    begin_s = time.monotonic()
+    fields.check()
+    content = wiring.catalog.content(_content_of(parent))
+    session = wiring.catalog.open_session("snapshot")
+    try:
+        new = _new_image(fields, parent.id)
+        packs = wiring.catalog.content_packs(content.content_id)
+        _put_record(wiring, session, new, content, packs)
+        row = wiring.catalog.snapshot_row(session.session_id, parent.id, new, unique_name=not fields.same_name)
+    except BaseException:
+        wiring.catalog.end_session(session.session_id)
+        raise
+    tree = plain_tree(content)
+    return PutReport(
+        image=image_of(row),
+        size=tree.size,
+        read_size=0,
+        hole_size=content.hole_size,
+        known_size=tree.size - content.hole_size,
+        new_size=0,
+        stored_size=0,
+        metadata_size=0,
+        duration_s=time.monotonic() - begin_s,
+        root=None if tree.root is None else tree.root.hex(),
+    )
+
+
+def _save(
+    wiring: Wiring,
+    given: SourceLike,
+    fields: ImageFields,
+    options: SaveOptions,
+    *,
+    parent: ImageRow | None,
+    changed: list[ByteRange] | None,
+) -> PutReport:
+    begin_s = time.monotonic()
+    fields.check()
+    chunker = wiring.chunker()
+    source = open_source(given)
+    try:
+        dirty = _dirty_blocks(wiring, source, parent, changed)
+        # Refused before hours of reading; the commit decides for good.
+        if not fields.same_name:
+            wiring.catalog.check_name_free(fields.name)
+        session = wiring.catalog.open_session("ingest")
+        try:
+            with _Save(wiring, session, chunker, options, source.size) as save:
+                return save.run(source, fields, parent, dirty, options.allow_changes, begin_s)
+        except BaseException:
+            wiring.catalog.end_session(session.session_id)
+            raise
+    finally:
+        source.close()
+
+
+def _dirty_blocks(
+    wiring: Wiring, source: Source, parent: ImageRow | None, changed: list[ByteRange] | None
+) -> list[tuple[int, int]] | None:
+    if changed is None:
+        return None
+    if parent is None:
+        raise InputError("a map of changed ranges needs the parent image it is relative to")
+    if not isinstance(source, FileSource):
+        raise InputError("a map of changed ranges needs a file or block device, not a stream")
+    tree = plain_tree(wiring.catalog.content(_content_of(parent)))
+    return dirty_blocks("(ranges)", changed, source.size, tree.size)
+
+
+class _Save:
+    """One session, from its open to its commit."""
+
+    def __init__(
+        self, wiring: Wiring, session: SessionRow, chunker: Chunker, options: SaveOptions, total_size: int | None
+    ) -> None:
+        self._wiring = wiring
+        self._session = session
+        catalog = wiring.catalog
+        # Only now: a pack that this list shows live cannot go before the session ends.
+        self._live = {row.pack_no: row for row in catalog.live_packs(session.session_id)}
+        wiring.apply(self._live.values())
+        self._line = PackLine(
+            session_id=session.session_id,
+            catalog=catalog,
+            backend=wiring.backend,
+            backend_id=wiring.backend_id,
+            index=wiring.index,
+            spool=wiring.spool,
+        )
+        self._known = KnownChunks(
+            wiring.index,
+            EntryLists(self._trailer),
+            {row.pack_no for row in self._live.values() if row.domain == DOMAIN_DEFAULT},
+        )
+        self._run = Ingest(
+            chunker=chunker,
+            level=options.level,
+            known=self._known,
+            line=self._line,
+            threads=thread_count(options.threads),
+            heartbeat=lambda: catalog.heartbeat(session.session_id),
+            progress=options.progress,
+            cancel=options.cancel,
+            total_size=total_size,
+        )
+
+    def _trailer(self, pack_no: int) -> PackTrailer:
+        own = self._line.shipped.get(pack_no)
+        return self._wiring.load_trailer(self._live[pack_no] if own is None else own)
+
+    def run(
+        self,
+        source: Source,
+        fields: ImageFields,
+        parent: ImageRow | None,
+        dirty: list[tuple[int, int]] | None,
+        allow_changes: bool,
+        begin_s: float,
+    ) -> PutReport:
+        """Ingest, put the record, commit."""
+        catalog = self._wiring.catalog
+        session_id = self._session.session_id
+        noted = [] if parent is None else catalog.note_content(session_id, parent.id)
+        for row in noted:
+            self._live[row.pack_no] = row
+            self._known.trust(row.pack_no)
+        new = _new_image(fields, None if parent is None else parent.id)
+        content_id = new_content_id()
+        catalog.begin_image(session_id, new, content_id)
+        root = self._ingest(source, parent, dirty)
+        if isinstance(source, FileSource) and not allow_changes:
+            source.check_unchanged()
+        figures = self._run.figures
+        pack_nos = figures.noted | set(self._line.shipped)
+        if dirty is not None:
+            pack_nos.update(row.pack_no for row in noted)
+        content = NewContent(
+            content_id=content_id,
+            size=figures.size,
+            hole_size=figures.hole_size,
+            trees=(TreeRow("plain", root, figures.size),),
+            hashes={},
+        )
+        packs = catalog.packs(pack_nos)
+        _put_record(self._wiring, self._session, new, content, packs)
+        image = catalog.commit(session_id, new.id, content, pack_nos, unique_name=not fields.same_name)
+        _log.info(
+            "image.committed image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs)
+        )
+        self._publish()
+        return _report(image_of(image), figures, root, begin_s)
+
+    def _ingest(self, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None) -> NodeId | None:
+        if dirty is None or parent is None or not isinstance(source, FileSource):
+            return ingest(self._run, source)
+        content_id = _content_of(parent)
+        reader = self._wiring.reader(content_id)
+        hole_size = self._wiring.catalog.content(content_id).hole_size
+        return ingest_changed(self._run, source, reader, hole_size, dirty)
+
+    def _publish(self) -> None:
+        try:
+            self._line.publish()
+        except CasimgError as error:  # the image is committed; the index is followed when it is next needed
+            _log.warning("index.write_failed session=%s error=%s", self._session.session_id, error)
+
+    def __enter__(self) -> "_Save":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.close()
+        if kind is None:
+            self._line.close()
+        else:
+            self._line.abandon()
+
+
+def _report(image: Image | None, figures: IngestFigures, root: NodeId | None, begin_s: float) -> PutReport:
+    return PutReport(
+        image=image,
+        size=figures.size,
+        read_size=figures.read_size,
+        hole_size=figures.hole_size,
+        known_size=figures.known_size,
+        new_size=figures.new_size,
+        stored_size=figures.stored_size,
+        metadata_size=figures.metadata_size,
+        duration_s=time.monotonic() - begin_s,
+        root=None if root is None else root.hex(),
+    )
+
+
+def _content_of(image: ImageRow) -> ContentId:
+    if image.status != "active" or image.content_id is None:
+        raise ImageNotFoundError(image.id)
+    return image.content_id
+
+
+def _new_image(fields: ImageFields, parent_id: ImageId | None) -> NewImage:
+    return NewImage(
+        id=new_image_id(),
+        name=fields.name,
+        disk_format=fields.disk_format,
+        container_format=fields.container_format,
+        owner=fields.owner,
+        visibility=fields.visibility,
+        protected=False,
+        parent_id=parent_id,
+        properties=dict(fields.properties),
+    )
+
+
+def _put_record(
+    wiring: Wiring,
+    session: SessionRow,
+    new: NewImage,
+    content: NewContent | ContentRow,
+    packs: Iterable[PackRow],
+) -> None:
+    """Put what `recover` needs to know of the image, before the commit that makes it true."""
+    record = ImageRecord(
+        image_id=new.id,
+        name=new.name,
+        status="active",
+        disk_format=new.disk_format,
+        container_format=new.container_format,
+        owner=new.owner,
+        visibility=new.visibility,
+        protected=new.protected,
+        parent_id=new.parent_id,
+        created_at=datetime.now(UTC).isoformat(),
+        properties=dict(new.properties),
+        content=ContentRecord(
+            content_id=content.content_id,
+            size=content.size or 0,
+            hole_size=content.hole_size,
+            trees=tuple(
+                TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size)
+                for tree in content.trees
+            ),
+            pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
+            hashes=dict(content.hashes),
+        ),
+    )
+    data = encode_record(record)
+    wiring.backend.put(record_key(new.id, session.session_id), BytesIO(data), len(data))

@@ -1,0 +1,154 @@
+"""How the repository and each image use space.
+
+Repository figures come from the catalog alone. What images share is found by walking their manifests: for every
+entry of every pack, which contents reach it. Cost: one index look-up per chunk reference, 12 bytes per stored chunk that is reached.
+"""
+
+import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from casimg.catalog import ImageRow
+from casimg.constants import KIND_DATA
+from casimg.formats.node import Leaf
+from casimg.formats.pack import PackTrailer
+from casimg.ids import ContentId, NodeId
+from casimg.images import image_of
+from casimg.manifest.walk import node_ids
+from casimg.progress import Progress, ProgressCallback
+from casimg.results import ImageUsage, Stats
+from casimg.wiring import PACK_STATES_FINDABLE, Wiring
+
+_SHARED = 1  # 0 is nobody
+_FIRST = 2
+
+
+def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCallback | None) -> Stats:
+    """Return the figures of the repository; with `asked`, also the usage of these images."""
+    catalog = wiring.catalog
+    images = [row for row in catalog.images() if row.status == "active" and row.content_id is not None]
+    contents = {row.content_id: catalog.content(row.content_id) for row in images if row.content_id is not None}
+    packs = catalog.all_packs(PACK_STATES_FINDABLE)
+    unreferenced = sum(row.size for row in catalog.unreferenced())
+    virtual = sum(contents[row.content_id].size or 0 for row in images if row.content_id is not None)
+    holes = sum(contents[row.content_id].hole_size for row in images if row.content_id is not None)
+    data = [row for row in packs if row.kind == KIND_DATA]
+    return Stats(
+        image_count=len(images),
+        content_count=len(contents),
+        chunk_count=sum(row.chunk_count for row in data),
+        pack_count=len(packs),
+        virtual_size=virtual,
+        plain_size=virtual - holes,
+        unique_size=sum(row.plain_size for row in data),
+        stored_size=sum(row.size for row in data),
+        metadata_size=sum(row.size for row in packs if row.kind != KIND_DATA),
+        index_size=wiring.index.stored_size(),
+        unreferenced_size=unreferenced,
+        usages=() if asked is None else _usages(wiring, images, asked, progress),
+    )
+
+
+class _Pack:
+    """Who reaches each entry of a pack: nobody, one content (its number + 2), or several."""
+
+    __slots__ = ("first_entries", "owners", "sizes", "stored_share", "visitors")
+
+    def __init__(self, trailer: PackTrailer, stored_share: float) -> None:
+        self.first_entries = {frame.offset: frame.first_entry for frame in trailer.frames()}
+        zeros = bytes(4 * trailer.entry_count)
+        self.owners = array.array("I", zeros)
+        self.visitors = array.array("I", zeros)
+        self.sizes = array.array("I", zeros)
+        self.stored_share = stored_share
+
+
+@dataclass(slots=True)
+class _Sum:
+    unique_size: int = 0
+    unique_stored: float = 0.0
+    own_size: int = 0
+    own_stored: float = 0.0
+
+
+def _usages(
+    wiring: Wiring, images: Sequence[ImageRow], asked: Sequence[ImageRow], progress: ProgressCallback | None
+) -> tuple[ImageUsage, ...]:
+    wiring.follow()
+    numbers: dict[ContentId, int] = {}
+    for row in images:
+        if row.content_id is not None:
+            numbers.setdefault(row.content_id, len(numbers))
+    rows = {row.pack_no: row for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)}
+    packs: dict[int, _Pack] = {}
+
+    def pack_of(pack_no: int) -> _Pack | None:
+        if pack_no not in packs:
+            row = rows.get(pack_no)
+            if row is None:
+                return None
+            share = row.size / row.plain_size if row.plain_size else 0.0
+            packs[pack_no] = _Pack(wiring.load_trailer(row), share)
+        return packs[pack_no]
+
+    sums = [_Sum() for _ in numbers]
+    for content_id, number in numbers.items():
+        _visit(wiring, content_id, number, sums[number], pack_of)
+        if progress is not None:
+            progress(Progress("stats", number + 1, len(numbers)))
+    for pack in packs.values():
+        for owner, size in zip(pack.owners, pack.sizes, strict=True):
+            if owner > _SHARED:
+                total = sums[owner - _FIRST]
+                total.own_size += size
+                total.own_stored += size * pack.stored_share
+    # Two images of one content share all of it: neither's deletion gives anything back.
+    image_count = Counter(row.content_id for row in images)
+    usages = []
+    for row in asked:
+        if row.content_id is None or row.content_id not in numbers:
+            continue
+        total = sums[numbers[row.content_id]]
+        alone = image_count[row.content_id] == 1
+        own_size, own_stored = (total.own_size, total.own_stored) if alone else (0, 0.0)
+        content = wiring.catalog.content(row.content_id)
+        usages.append(
+            ImageUsage(
+                image=image_of(row),
+                size=content.size or 0,
+                plain_size=(content.size or 0) - content.hole_size,
+                unique_size=total.unique_size,
+                shared_size=total.unique_size - own_size,
+                own_size=own_size,
+                shared_stored_size=round(total.unique_stored - own_stored),
+                own_stored_size=round(own_stored),
+            )
+        )
+    return tuple(usages)
+
+
+def _visit(
+    wiring: Wiring, content_id: ContentId, number: int, total: _Sum, pack_of: Callable[[int], _Pack | None]
+) -> None:
+    """Mark every chunk that a content reaches."""
+    reader = wiring.reader(content_id)
+    seen: set[NodeId] = set()
+    for node_id, node in node_ids(reader.node, reader.tree, seen.__contains__):
+        seen.add(node_id)
+        if not isinstance(node, Leaf):
+            continue
+        with wiring.index.reading() as lookup:
+            places = [lookup.first(chunk) for chunk in node.ids]
+        for place in places:
+            pack = None if place is None else pack_of(place.pack_no)
+            if place is None or pack is None or place.frame_offset not in pack.first_entries:
+                continue  # a damaged place: `check` is where that is told
+            entry = pack.first_entries[place.frame_offset] + place.position
+            if entry >= len(pack.owners) or pack.visitors[entry] == number + _FIRST:
+                continue
+            pack.visitors[entry] = number + _FIRST
+            pack.owners[entry] = _SHARED if pack.owners[entry] else number + _FIRST
+            pack.sizes[entry] = place.plain_size
+            total.unique_size += place.plain_size
+            total.unique_stored += place.plain_size * pack.stored_share

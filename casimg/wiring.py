@@ -1,0 +1,154 @@
+"""The parts of an open repository, wired: what `Repository` and the work it hands out share.
+
+Its one task beyond holding parts is to make the index cover what is about to be read.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from casimg.assemble import ContentReader, FrameCache, PackRef
+from casimg.backend.base import Backend
+from casimg.catalog import Catalog, ContentRow, PackRow
+from casimg.chunker import Chunker, ChunkerParams, open_chunker
+from casimg.errors import CasimgError, CatalogDamagedError, ClosedError, ForkError, InputError
+from casimg.formats.config import RepositoryConfig, SiteConfig
+from casimg.formats.pack import PackTrailer
+from casimg.ids import ContentId, NodeId, PackId
+from casimg.index import FollowReport, Index, follow
+from casimg.manifest.walk import Tree
+from casimg.pack.keys import pack_key
+from casimg.pack.reader import read_trailer, salvage
+
+_log = logging.getLogger("casimg.index")
+
+PACK_STATES_FINDABLE = ("live", "condemned")
+"""Packs in these states still have their object; a content may name them."""
+
+
+class PackWithTrailer(Protocol):
+    """What must be known of a pack to load its entry list."""
+
+    @property
+    def pack_no(self) -> int: ...
+    @property
+    def pack_id(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def trailer_offset(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Wiring:
+    """Parts of one open repository; every method may be called from any thread of the process that opened it."""
+
+    path: Path
+    site: SiteConfig
+    config: RepositoryConfig
+    backend: Backend
+    backend_id: int
+    catalog: Catalog
+    index: Index
+    spool: Path
+    opened_pid: int = field(default_factory=os.getpid)
+    closed: bool = False
+    frames: FrameCache = field(default_factory=FrameCache)
+
+    def check_open(self) -> None:
+        """Raise ClosedError or ForkError when the repository cannot be used here and now."""
+        if self.closed:
+            raise ClosedError(f"repository {self.path}")
+        if os.getpid() != self.opened_pid:
+            raise ForkError(self.opened_pid, os.getpid())
+
+    def chunker(self) -> Chunker:
+        """Return the repository's chunker. Raises: NativeMissingError."""
+        return open_chunker(ChunkerParams.of(self.config.chunker_kind, self.config.chunk_size_avg))
+
+    def load_trailer(self, pack: PackWithTrailer) -> PackTrailer:
+        """Return the entry list of a pack; a damaged trailer is salvaged from the frames.
+
+        Raises: ObjectNotFoundError, PackDamagedError when nothing can be salvaged.
+        """
+        key = pack_key(PackId(pack.pack_id))
+        try:
+            return read_trailer(self.backend, key, pack.size, pack.trailer_offset)
+        except InputError:
+            raise
+        except CasimgError as damage:
+            found = salvage(self.backend, key, pack.size)
+            if not found.entry_count:
+                raise
+            _log.warning("pack.trailer_salvaged pack_no=%d entries=%d why=%s", pack.pack_no, found.entry_count, damage)
+            return found
+
+    def apply(self, packs: Iterable[PackRow]) -> FollowReport:
+        """Make the index cover these packs; ones it covers already cost nothing, others stay."""
+        rows = {row.pack_no: row for row in packs}
+        applied = self.index.applied()
+        missing = [row for row in rows.values() if applied.get(row.pack_no) != row.pack_id]
+        return follow(self.index, missing, lambda ref: self.load_trailer(rows[ref.pack_no]), drop_others=False)
+
+    def follow(self, *, on_pack: Callable[[int, int], None] | None = None) -> FollowReport:
+        """Make the index cover all findable packs of the catalog and no others."""
+        rows = {row.pack_no: row for row in self.catalog.all_packs(PACK_STATES_FINDABLE)}
+        return follow(
+            self.index,
+            rows.values(),
+            lambda ref: self.load_trailer(rows[ref.pack_no]),
+            drop_others=True,
+            on_pack=on_pack,
+        )
+
+    def reader(self, content_id: ContentId) -> ContentReader:
+        """Open a complete content for reading: its packs are applied to the index first.
+
+        Raises: CatalogDamagedError when the content or its tree has no row.
+        """
+        content = self.catalog.content(content_id)
+        rows = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
+        self.apply(rows.values())
+
+        def refresh() -> Mapping[int, PackRef]:
+            fresh = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
+            rows.update(fresh)
+            self.apply(fresh.values())
+            return _refs(fresh)
+
+        return ContentReader(
+            content_id=content_id,
+            tree=plain_tree(content),
+            packs=_refs(rows),
+            backend=self.backend,
+            index=self.index,
+            trailer=lambda pack_no: self.load_trailer(rows[pack_no]),
+            refresh=refresh,
+            cache=self.frames,
+        )
+
+    def close(self) -> None:
+        """Close every part; twice is harmless."""
+        if not self.closed:
+            self.closed = True
+            self.index.close()
+            self.catalog.close()
+            self.backend.close()
+
+
+def plain_tree(content: ContentRow) -> Tree:
+    """Return the tree of a content's plain bytes."""
+    for tree in content.trees:
+        if tree.role == "plain":
+            return Tree(None if tree.root is None else NodeId(tree.root), tree.size)
+    raise CatalogDamagedError(f"content {content.content_id}", "it has no plain tree")
+
+
+def _refs(rows: Mapping[int, PackRow]) -> dict[int, PackRef]:
+    return {
+        row.pack_no: PackRef(row.pack_no, pack_key(PackId(row.pack_id)), row.size, row.trailer_offset)
+        for row in rows.values()
+    }
