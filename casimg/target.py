@@ -4,6 +4,7 @@ Last part of the way of the data. A new file gets its final name only when it is
 chunks.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -147,10 +148,9 @@ class NewFileTarget(_FdTarget):
             else:
                 os.fchmod(self._fd, stat.S_IMODE(before.st_mode))
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                    try:
+                    # As `cp` does: where that is not allowed the new file belongs to who wrote it.
+                    with contextlib.suppress(PermissionError):
                         os.fchown(self._fd, before.st_uid, before.st_gid)
-                    except PermissionError:
-                        pass  # as `cp` does: the new file belongs to who wrote it
             os.rename(self._partial, self._final)
             folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -1,7 +1,7 @@
 """How the repository and each image use space.
 
 Repository figures come from the catalog alone. What images share is found by walking their manifests: for every
-entry of every pack, which contents reach it. Cost: one index look-up per chunk reference, 12 bytes per stored chunk that is reached.
+entry of a pack, which contents reach it. Cost: one index look-up per chunk reference, 12 bytes per stored chunk.
 """
 
 import array

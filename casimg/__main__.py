@@ -1,0 +1,5 @@
+"""`python -m casimg`."""
+
+from casimg.cli import main
+
+main()

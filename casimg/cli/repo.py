@@ -1,0 +1,213 @@
+"""Commands on the repository: init, stats, estimate, index rebuild, gc, check."""
+
+import click
+
+import casimg
+from casimg.chunker import KINDS
+from casimg.cli import exit_codes
+from casimg.cli.app import Settings, command, common, main_group
+from casimg.cli.images import resolve
+from casimg.cli.output import print_pairs, print_table, size_text
+from casimg.cli.progress import showing
+from casimg.constants import TIB
+from casimg.results import Stats
+from casimg.sizes import parse_size
+
+
+@command(main_group, example="casimg init /srv/images\ncasimg init /srv/images --expect 20TiB")
+@click.argument("path")
+@click.option("--expect", metavar="SIZE", help="Unique data expected, like 20TiB; picks the chunk size.")
+@click.option("--chunk-size", metavar="SIZE", help="Mean size of a chunk, like 16KiB; for good.")
+@click.option("--chunker", type=click.Choice(KINDS), default="mincdc", show_default=True, help="For good.")
+def init(settings: Settings, path: str, expect: str | None, chunk_size: str | None, chunker: str) -> None:
+    """Make a repository in the folder PATH, which must be empty or not there."""
+    expected = None if expect is None else parse_size(expect)
+    with casimg.create(
+        path,
+        chunker=chunker,
+        chunk_size=None if chunk_size is None else parse_size(chunk_size),
+        expect=expected,
+    ) as repo:
+        index_size = casimg.index_estimate(expected or TIB, repo.chunk_size)
+        made = {
+            "path": str(repo.path),
+            "repository_uuid": repo.repository_uuid,
+            "chunker": repo.chunker,
+            "chunk_size": repo.chunk_size,
+            "expected_size": expected,
+            "index_size_estimate": index_size,
+        }
+
+    def text() -> None:
+        print(f"made repository {made['repository_uuid']} in {made['path']}")
+        what = f"{size_text(expected)} of unique data" if expected else "1 TiB of unique data"
+        print(
+            f"chunks of {size_text(repo.chunk_size)} ({repo.chunker}); "
+            f"the index of {what} takes about {size_text(index_size)}"
+        )
+        print(f"export CASIMG_REPO={made['path']}")
+
+    settings.show(made, text)
+
+
+@command(main_group, example="casimg stats\ncasimg stats debian-12\ncasimg stats --images --json")
+@click.argument("ref", required=False)
+@click.option("--images", "per_image", is_flag=True, help="For every image what it shares and what it owns.")
+def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
+    """Show how much the repository saves, and by what; with REF or --images, what images share and own.
+
+    An image's own bytes are those that deleting it and `casimg gc` can give back.
+    """
+    with settings.open() as repo, showing("stats", settings.progress) as progress:
+        image_id = None if ref is None else resolve(repo, ref).id
+        found = repo.stats(image_id, usages=per_image, progress=progress)
+
+    def text() -> None:
+        if ref is None:
+            _print_totals(found)
+        if found.usages:
+            rows = [
+                (
+                    item.image.name,
+                    item.image.id[:8],
+                    size_text(item.size),
+                    size_text(item.plain_size),
+                    size_text(item.unique_size),
+                    size_text(item.shared_size),
+                    size_text(item.own_size),
+                    size_text(item.own_stored_size),
+                )
+                for item in found.usages
+            ]
+            headers = ("name", "id", "virtual", "plain", "unique", "shared", "own", "own stored")
+            print_table(headers, rows, right=range(2, 8))
+
+    settings.show(found, text)
+
+
+def _print_totals(found: Stats) -> None:
+    print_pairs(
+        [
+            ("images", f"{found.image_count} ({found.content_count} contents)"),
+            ("virtual", size_text(found.virtual_size)),
+            ("plain", f"{size_text(found.plain_size)}  (holes save {found.hole_ratio:.2f}:1)"),
+            ("unique", f"{size_text(found.unique_size)}  (dedup saves {found.dedup_ratio:.2f}:1)"),
+            ("stored", f"{size_text(found.stored_size)}  (compression saves {found.compression_ratio:.2f}:1)"),
+            ("metadata", size_text(found.metadata_size)),
+            ("in all", f"{found.total_ratio:.2f}:1"),
+            ("chunks", f"{found.chunk_count} in {found.pack_count} packs"),
+            ("index", f"{size_text(found.index_size)}  (a cache)"),
+            ("unreferenced", f"{size_text(found.unreferenced_size)}  (casimg gc frees it)"),
+        ]
+    )
+
+
+@command(main_group, example="casimg estimate *.raw\ncasimg estimate a.raw b.raw --chunk-size 16KiB --chunker fixed")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--chunk-size", "sizes", multiple=True, metavar="SIZE", help="May be given several times.")
+@click.option("--chunker", "kinds", multiple=True, type=click.Choice(KINDS), help="May be given several times.")
+@click.option("--level", default=3, show_default=True, type=click.IntRange(-7, 22), help="zstd level.")
+def estimate(
+    settings: Settings, files: tuple[str, ...], sizes: tuple[str, ...], kinds: tuple[str, ...], level: int
+) -> None:
+    """Show what FILES would shrink to in one repository, per chunk size; nothing is stored."""
+    with showing("estimate", settings.progress) as progress:
+        options = {"chunk_sizes": [parse_size(size) for size in sizes]} if sizes else {}
+        found = casimg.estimate(
+            files, chunkers=kinds or ("mincdc",), level=level, progress=progress, cancel=settings.cancel, **options
+        )
+
+    def text() -> None:
+        plain = found.virtual_size - found.hole_size
+        print(f"{len(found.files)} files, {size_text(found.virtual_size)}, {size_text(plain)} of it data")
+        rows = [
+            (
+                row.chunker,
+                size_text(row.chunk_size),
+                size_text(row.unique_size),
+                size_text(row.stored_size),
+                f"{found.virtual_size / max(1, row.stored_size):.2f}:1",
+                str(row.chunk_count),
+                size_text(row.metadata_size),
+                size_text(row.index_size),
+            )
+            for row in found.rows
+        ]
+        headers = ("chunker", "chunk", "unique", "stored", "ratio", "chunks", "metadata", "index")
+        print_table(headers, rows, right=range(1, 8))
+
+    settings.show(found, text)
+
+
+@main_group.group(epilog="\b\nExample:\n  casimg index rebuild")
+@common
+def index() -> None:
+    """Look after the index: a cache that can be deleted at any time."""
+
+
+@command(index, example="casimg index rebuild")
+def rebuild(settings: Settings) -> None:
+    """Make the index anew from the packs."""
+    with settings.open() as repo, showing("index rebuild", settings.progress) as progress:
+        report = repo.rebuild_index(progress=progress)
+    settings.show(
+        report,
+        lambda: print(
+            f"{report.entry_count} entries of {report.pack_count} packs in {report.duration_s:.1f} s, "
+            f"{size_text(report.stored_size)}"
+        ),
+    )
+
+
+@command(main_group, example="casimg gc --dry-run\ncasimg gc")
+@click.option("--dry-run", is_flag=True, help="Say what would be freed, change nothing.")
+def gc(settings: Settings, dry_run: bool) -> None:
+    """Free what no image needs; runs while others read and write."""
+    with settings.open() as repo, showing("gc", settings.progress) as progress:
+        plan = repo.plan_gc()
+        if dry_run:
+            found = plan.plan
+            settings.show(
+                found,
+                lambda: print(f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed"),
+            )
+            return
+        report = plan.execute(progress)
+
+    def text() -> None:
+        print(
+            f"freed {size_text(report.size)} in {report.pack_count} packs, "
+            f"{report.content_count} contents removed, {report.duration_s:.1f} s"
+        )
+        if report.waiting_count:
+            print(f"{report.waiting_count} packs wait for sessions that are still open; run gc again later")
+        if report.fenced_count:
+            print(f"{report.fenced_count} dead sessions were ended")
+
+    settings.show(report, text)
+
+
+@command(main_group, example="casimg check\ncasimg check --read-data")
+@click.option("--read-data", is_flag=True, help="Read, decode and hash every byte, not only lists and manifests.")
+def check(settings: Settings, read_data: bool) -> None:
+    """Hold catalog, records, manifests and packs against each other; exit code 10 when something is wrong.
+
+    Nothing is changed. Each problem names the images it touches.
+    """
+    with settings.open() as repo, showing("check", settings.progress) as progress:
+        report = repo.check(read_data=read_data, progress=progress)
+
+    def text() -> None:
+        for problem in report.problems:
+            print(f"{'PROBLEM' if problem.lossy else 'note'} {problem.kind}: {problem.what}")
+            for image in problem.images:
+                print(f"  touches {image}")
+        verdict = "no problem found" if report.clean else f"{len(report.problems)} problems found"
+        print(
+            f"{verdict}: {report.image_count} images, {report.pack_count} packs, "
+            f"{size_text(report.read_size)} read in {report.duration_s:.1f} s"
+        )
+
+    settings.show(report, text)
+    if not report.clean:
+        click.get_current_context().exit(exit_codes.DIFFERENT)
