@@ -2,6 +2,7 @@
 
 Ids of packs and roots are raw 32 bytes: half the size of hex in `packs`, which has 16,384 rows per TiB. Times are
 UTC microseconds since 1970 as 64-bit integers: three databases, three ideas of fractional seconds otherwise.
+Text is compared byte for byte: names and properties that differ in case only are different, on MariaDB too.
 """
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.mysql import BINARY
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
@@ -34,7 +36,16 @@ metadata = MetaData(
 
 # SQLite gives AUTOINCREMENT, which never reuses a number, to INTEGER keys only.
 _AUTO: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
-_ID32 = LargeBinary(32)
+# MariaDB cannot index a BLOB whole, which LargeBinary is there.
+_ID32 = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
+
+MYSQL_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+SESSION_KINDS = ("ingest", "snapshot", "repack", "repair", "gc")
+IMAGE_STATUSES = (
+    *("queued", "saving", "active", "deleted"),
+    # Glance's others, not written now: a CHECK is the one thing SQLite cannot change without copying the table.
+    *("uploading", "importing", "deactivated", "killed", "pending_delete"),
+)
 
 
 def _one_of(column: str, *values: str) -> CheckConstraint:
@@ -52,6 +63,7 @@ repo = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("change_no", BigInteger, nullable=False),
     Column("collection_enabled", Boolean(name="collection_enabled"), nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 sessions = Table(
@@ -59,7 +71,7 @@ sessions = Table(
     metadata,
     Column("session_id", String(32), primary_key=True),
     Column("kind", String(16), nullable=False),
-    _one_of("kind", "ingest", "snapshot", "repack", "repair"),
+    _one_of("kind", *SESSION_KINDS),
     Column("node", String(128), nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("pid_start", BigInteger, nullable=False),
@@ -69,6 +81,7 @@ sessions = Table(
     Column("beats", BigInteger, nullable=False),
     Column("heartbeat", BigInteger, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 backends = Table(
@@ -78,6 +91,7 @@ backends = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
     sqlite_autoincrement=True,
+    **MYSQL_OPTIONS,
 )
 
 packs = Table(
@@ -102,6 +116,7 @@ packs = Table(
     Column("verified_at", BigInteger),
     UniqueConstraint("backend_id", "pack_id"),
     sqlite_autoincrement=True,
+    **MYSQL_OPTIONS,
 )
 
 contents = Table(
@@ -114,6 +129,7 @@ contents = Table(
     Column("size", BigInteger),
     Column("hole_size", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 content_trees = Table(
@@ -124,6 +140,7 @@ content_trees = Table(
     _one_of("role", "plain", "disk", "recipe"),
     Column("root", _ID32),
     Column("size", BigInteger, nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 content_packs = Table(
@@ -132,6 +149,7 @@ content_packs = Table(
     Column("content_id", String(32), ForeignKey("contents.content_id"), primary_key=True),
     Column("pack_no", _AUTO, ForeignKey("packs.pack_no"), primary_key=True, autoincrement=False),
     Index(None, "pack_no"),
+    **MYSQL_OPTIONS,
 )
 
 content_hashes = Table(
@@ -140,6 +158,7 @@ content_hashes = Table(
     Column("content_id", String(32), ForeignKey("contents.content_id"), primary_key=True),
     Column("algo", String(16), primary_key=True),
     Column("value", String(128), nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 images = Table(
@@ -148,7 +167,7 @@ images = Table(
     Column("id", String(36), primary_key=True),
     Column("name", String(255), nullable=False, index=True),
     Column("status", String(16), nullable=False),
-    _one_of("status", "queued", "saving", "active", "deleted"),
+    _one_of("status", *IMAGE_STATUSES),
     Column("content_id", String(32), ForeignKey("contents.content_id"), index=True),
     Column("staged_content_id", String(32), ForeignKey("contents.content_id"), index=True),
     Column("session_id", String(32), ForeignKey("sessions.session_id"), index=True),
@@ -164,6 +183,7 @@ images = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    **MYSQL_OPTIONS,
 )
 
 image_properties = Table(
@@ -172,6 +192,7 @@ image_properties = Table(
     Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("value", Text, nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 image_tags = Table(
@@ -179,6 +200,7 @@ image_tags = Table(
     metadata,
     Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
     Column("tag", String(255), primary_key=True),
+    **MYSQL_OPTIONS,
 )
 
 leases = Table(
@@ -189,6 +211,7 @@ leases = Table(
     Column("node", String(128), nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    **MYSQL_OPTIONS,
 )
 
 outbox = Table(
@@ -198,4 +221,5 @@ outbox = Table(
     Column("image_id", String(36), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,
+    **MYSQL_OPTIONS,
 )

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, update
 
 from casimg.catalog.engine import now_us
-from casimg.catalog.processes import node_name, own_pid, process_start
+from casimg.catalog.processes import is_gone, node_name, own_pid
 from casimg.catalog.rows import SessionRow
 from casimg.catalog.schema import repo, sessions
-from casimg.errors import SessionFencedError
+from casimg.errors import CatalogDamagedError, SessionFencedError
 from casimg.ids import SessionId
 
 
@@ -32,11 +32,11 @@ def session_row(row: Row[Any]) -> SessionRow:
 
 
 def open_session(connection: Connection, session_id: SessionId, kind: str) -> None:
-    """W1: insert the session with the current epoch, read in the same statement."""
+    """W1: insert the session with the current epoch, read in the same statement. Raises: CatalogDamagedError."""
     now = now_us(connection)
     pid, pid_start = own_pid()
     columns = ("session_id", "kind", "node", "pid", "pid_start", "state", "epoch", "beats", "heartbeat", "opened_at")
-    connection.execute(
+    done = connection.execute(
         insert(sessions).from_select(
             columns,
             select(
@@ -53,6 +53,8 @@ def open_session(connection: Connection, session_id: SessionId, kind: str) -> No
             ),
         )
     )
+    if done.rowcount != 1:
+        raise CatalogDamagedError("repo", "the one row that holds the epoch is missing")
 
 
 def beat(connection: Connection, session_id: SessionId) -> None:
@@ -82,7 +84,7 @@ def fence_stale(connection: Connection, heartbeat_age_s: float, age_max_s: float
     rows = connection.execute(select(sessions).where(sessions.c.state == "open")).all()
     fenced = []
     for row in rows:
-        gone = row.node == node_name() and process_start(row.pid) != row.pid_start
+        gone = row.node == node_name() and is_gone(row.pid, row.pid_start)
         # The clock conditions are decided by the update itself; a process that is gone cannot beat again.
         late = or_(
             sessions.c.heartbeat < now - int(heartbeat_age_s * 1_000_000),

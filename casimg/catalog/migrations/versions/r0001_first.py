@@ -2,11 +2,15 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+_ID32 = sa.LargeBinary(length=32).with_variant(mysql.BINARY(length=32), "mysql", "mariadb")
+_MYSQL_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def upgrade() -> None:
@@ -18,6 +22,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("backend_id", name=op.f("pk_backends")),
         sa.UniqueConstraint("name", name=op.f("uq_backends_name")),
         sqlite_autoincrement=True,
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "leases",
@@ -27,6 +32,7 @@ def upgrade() -> None:
         sa.Column("pid", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_leases")),
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_leases_content_id"), "leases", ["content_id"], unique=False)
     op.create_table(
@@ -36,6 +42,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_outbox")),
         sqlite_autoincrement=True,
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "repo",
@@ -47,6 +54,7 @@ def upgrade() -> None:
         sa.Column("collection_enabled", sa.Boolean(name="collection_enabled"), nullable=False),
         sa.CheckConstraint("one = 1", name=op.f("ck_repo_one")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_repo")),
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "sessions",
@@ -60,9 +68,10 @@ def upgrade() -> None:
         sa.Column("beats", sa.BigInteger(), nullable=False),
         sa.Column("heartbeat", sa.BigInteger(), nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("kind IN ('ingest', 'snapshot', 'repack', 'repair')", name=op.f("ck_sessions_kind")),
+        sa.CheckConstraint("kind IN ('ingest', 'snapshot', 'repack', 'repair', 'gc')", name=op.f("ck_sessions_kind")),
         sa.CheckConstraint("state IN ('open', 'closed', 'fenced')", name=op.f("ck_sessions_state")),
         sa.PrimaryKeyConstraint("session_id", name=op.f("pk_sessions")),
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_sessions_state"), "sessions", ["state"], unique=False)
     op.create_table(
@@ -76,13 +85,14 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('pending', 'complete')", name=op.f("ck_contents_state")),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.session_id"], name=op.f("fk_contents_session_id")),
         sa.PrimaryKeyConstraint("content_id", name=op.f("pk_contents")),
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_contents_session_id"), "contents", ["session_id"], unique=False)
     op.create_table(
         "packs",
         sa.Column("pack_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("backend_id", sa.Integer(), nullable=False),
-        sa.Column("pack_id", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("pack_id", _ID32, nullable=False),
         sa.Column("kind", sa.SmallInteger(), nullable=False),
         sa.Column("domain", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -102,6 +112,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pack_no", name=op.f("pk_packs")),
         sa.UniqueConstraint("backend_id", "pack_id", name=op.f("uq_packs_backend_id_pack_id")),
         sqlite_autoincrement=True,
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_packs_change_no"), "packs", ["change_no"], unique=False)
     op.create_index(op.f("ix_packs_session_id"), "packs", ["session_id"], unique=False)
@@ -113,6 +124,7 @@ def upgrade() -> None:
         sa.Column("value", sa.String(length=128), nullable=False),
         sa.ForeignKeyConstraint(["content_id"], ["contents.content_id"], name=op.f("fk_content_hashes_content_id")),
         sa.PrimaryKeyConstraint("content_id", "algo", name=op.f("pk_content_hashes")),
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "content_packs",
@@ -121,17 +133,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["content_id"], ["contents.content_id"], name=op.f("fk_content_packs_content_id")),
         sa.ForeignKeyConstraint(["pack_no"], ["packs.pack_no"], name=op.f("fk_content_packs_pack_no")),
         sa.PrimaryKeyConstraint("content_id", "pack_no", name=op.f("pk_content_packs")),
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_content_packs_pack_no"), "content_packs", ["pack_no"], unique=False)
     op.create_table(
         "content_trees",
         sa.Column("content_id", sa.String(length=32), nullable=False),
         sa.Column("role", sa.String(length=8), nullable=False),
-        sa.Column("root", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("root", _ID32, nullable=True),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("role IN ('plain', 'disk', 'recipe')", name=op.f("ck_content_trees_role")),
         sa.ForeignKeyConstraint(["content_id"], ["contents.content_id"], name=op.f("fk_content_trees_content_id")),
         sa.PrimaryKeyConstraint("content_id", "role", name=op.f("pk_content_trees")),
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "images",
@@ -152,13 +166,18 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint("status IN ('queued', 'saving', 'active', 'deleted')", name=op.f("ck_images_status")),
+        sa.CheckConstraint(
+            "status IN ('queued', 'saving', 'active', 'deleted', "
+            "'uploading', 'importing', 'deactivated', 'killed', 'pending_delete')",
+            name=op.f("ck_images_status"),
+        ),
         sa.ForeignKeyConstraint(["content_id"], ["contents.content_id"], name=op.f("fk_images_content_id")),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.session_id"], name=op.f("fk_images_session_id")),
         sa.ForeignKeyConstraint(
             ["staged_content_id"], ["contents.content_id"], name=op.f("fk_images_staged_content_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
+        **_MYSQL_OPTIONS,
     )
     op.create_index(op.f("ix_images_content_id"), "images", ["content_id"], unique=False)
     op.create_index(op.f("ix_images_name"), "images", ["name"], unique=False)
@@ -172,6 +191,7 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_image_properties_image_id")),
         sa.PrimaryKeyConstraint("image_id", "name", name=op.f("pk_image_properties")),
+        **_MYSQL_OPTIONS,
     )
     op.create_table(
         "image_tags",
@@ -179,6 +199,7 @@ def upgrade() -> None:
         sa.Column("tag", sa.String(length=255), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_image_tags_image_id")),
         sa.PrimaryKeyConstraint("image_id", "tag", name=op.f("pk_image_tags")),
+        **_MYSQL_OPTIONS,
     )
 
 

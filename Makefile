@@ -1,0 +1,71 @@
+# The one set of commands. `make demo` and `make test` install all they need into .venv by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+
+.PHONY: help demo test check check-native bench-native bench-memory docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [IMAGES=\"a.raw b.qcow2\"]  build real images, store them, get them back, compare"
+	@echo "make test                          all tests that need no server"
+	@echo "make check                         ruff, mypy"
+	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
+	@echo "make bench-native                  chunkers and zero scan beside memcpy"
+	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
+	@echo "make docs                          write docs/cli.md anew"
+	@echo "make clean                         remove what these commands made"
+
+$(VENV)/pip.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "casimg needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "the venv module is missing: apt-get install python3-venv" >&2; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || command -v gcc >/dev/null || \
+		{ echo "a C compiler is missing: apt-get install gcc libc6-dev python3-dev" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+# CASIMG_NATIVE=require: a C extension that does not compile is an error here, not a slow surprise.
+$(VENV)/run.stamp: $(VENV)/pip.stamp pyproject.toml setup.py $(wildcard native/*.c native/*.h native/build.py)
+	CASIMG_NATIVE=require $(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	CASIMG_NATIVE=require $(BIN)/python -m pip install --quiet -e '.[check]'
+	@touch $@
+
+demo: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.demo $(IMAGES)
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q tests
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-native: $(VENV)/run.stamp
+	@missing=""; for tool in gcc clang aarch64-linux-gnu-gcc qemu-aarch64; do \
+		command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq $(APT_NATIVE) >/dev/null; \
+		else echo "missing:$$missing; apt-get install $(APT_NATIVE)" >&2; exit 1; fi; fi
+	PYTHON=$(BIN)/python native/check.sh $(FUZZ_SECONDS)
+
+bench-native: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.micro_chunker
+
+SIZE ?= 20GiB
+bench-memory: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.memory --size $(SIZE)
+
+docs: $(VENV)/run.stamp
+	$(BIN)/python -m casimg.cli.docs > docs/cli.md
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Named workloads and the demo; run from the checkout with `make`."""

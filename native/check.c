@@ -1,0 +1,129 @@
+/* Compare every implementation with its scalar twin on buffers that end exactly where the data ends, so that a read
+ * past the end is caught by AddressSanitizer; and print golden cuts for comparison with the Python twin.
+ *
+ *   check compare     many sizes, alignments and contents
+ *   check golden      read "kind min avg max seed size zero_from zero_to" lines, print "count hash" lines
+ */
+#include "casimg_native.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON};
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9E3779B97F4A7C15ull);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+}
+
+static void fill(uint8_t *d, size_t n, uint64_t seed, size_t zero_from, size_t zero_to)
+{
+    uint64_t state = seed;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t word = next_random(&state);
+        for (size_t k = 0; k < 8 && i + k < n; k++)
+            d[i + k] = (uint8_t)(word >> (8 * k));
+    }
+    for (size_t i = zero_from; i < zero_to && i < n; i++)
+        d[i] = 0;
+}
+
+static int compare_one(const uint8_t *d, size_t n, int kind, uint32_t min, uint32_t avg, uint32_t max)
+{
+    size_t capacity = CASIMG_SEGMENT_SIZE / 512 + 2048;
+    uint32_t *a = malloc(4 * capacity), *b = malloc(4 * capacity);
+    long expected = casimg_cut_segment(CASIMG_IMPL_SCALAR, kind, d, n, min, avg, max, a, capacity);
+    int bad = 0;
+    size_t sum = 0;
+    for (long i = 0; i < expected; i++)
+        sum += a[i] & ~CASIMG_HOLE_FLAG;
+    if (expected < 0 || sum != n)
+        bad = 1;
+    for (size_t k = 0; k < sizeof impls / sizeof *impls; k++) {
+        if (!casimg_has(impls[k]))
+            continue;
+        long found = casimg_cut_segment(impls[k], kind, d, n, min, avg, max, b, capacity);
+        if (found != expected || memcmp(a, b, 4 * (size_t)expected))
+            bad = 1;
+        if (casimg_zero_prefix(impls[k], d, n) != casimg_zero_prefix(CASIMG_IMPL_SCALAR, d, n))
+            bad = 1;
+    }
+    free(a);
+    free(b);
+    if (bad)
+        printf("DIFFERENT kind=%d min=%u n=%zu\n", kind, min, n);
+    return bad;
+}
+
+static int compare(void)
+{
+    uint64_t state = 1;
+    int bad = 0, count = 0;
+    for (int round = 0; round < 1500; round++) {
+        size_t edges[] = {0, 1, 3, 4, 2047, 2048, 2049, 4095, 4096, 4097, 6143, 6144, 6145, 8192, 12288, 24576};
+        size_t n = round % 3 ? next_random(&state) % 300000 : edges[next_random(&state) % 16] + next_random(&state) % 3;
+        size_t shift = next_random(&state) % 33;
+        uint8_t *block = malloc(n + shift ? n + shift : 1); /* ends exactly with the data */
+        uint8_t *d = block + shift;
+        size_t from = n ? next_random(&state) % n : 0, to = from + next_random(&state) % 60000;
+        fill(d, n, next_random(&state), from, to);
+        if (round % 5 == 0)
+            memset(d, (int)(next_random(&state) & 3), n);
+        if (round % 7 == 0)
+            for (size_t i = 0; i < n; i++)
+                d[i] = (uint8_t)(i % 5);
+        bad |= compare_one(d, n, CASIMG_MINCDC, 2048, 4096, 6144);
+        bad |= compare_one(d, n, CASIMG_MINCDC, 8192, 16384, 24576);
+        bad |= compare_one(d, n, CASIMG_FASTCDC, 1024, 4096, 16384);
+        bad |= compare_one(d, n, CASIMG_FIXED, 4096, 4096, 4096);
+        count += 4;
+        free(block);
+    }
+    uint32_t few[1];
+    uint8_t *two = calloc(2, 8192);
+    two[0] = two[9000] = 1;
+    if (casimg_cut_segment(0, CASIMG_FIXED, two, 16384, 4096, 4096, 4096, few, 1) != -1)
+        bad = 1;
+    free(two);
+    printf("%d comparisons, %s\n", count, bad ? "DIFFERENCES" : "all equal");
+    return bad;
+}
+
+static int golden(void)
+{
+    int kind;
+    unsigned min, avg, max;
+    unsigned long long seed;
+    size_t n, from, to;
+    while (scanf("%d %u %u %u %llu %zu %zu %zu", &kind, &min, &avg, &max, &seed, &n, &from, &to) == 8) {
+        uint8_t *d = malloc(n ? n : 1);
+        uint32_t *entries = malloc(4 * 16384);
+        fill(d, n, seed, from, to);
+        for (int impl = 3; impl >= 0; impl--) {
+            if (!casimg_has(impl))
+                continue;
+            long count = casimg_cut_segment(impl, kind, d, n, min, avg, max, entries, 16384);
+            uint64_t h = 0xCBF29CE484222325ull; /* FNV-1a over the entries */
+            for (long i = 0; i < count; i++)
+                h = (h ^ entries[i]) * 0x100000001B3ull;
+            printf("%d %ld %016llx\n", impl, count, (unsigned long long)h);
+        }
+        free(d);
+        free(entries);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && !strcmp(argv[1], "compare"))
+        return compare();
+    if (argc == 2 && !strcmp(argv[1], "golden"))
+        return golden();
+    fprintf(stderr, "check compare | golden\n");
+    return 2;
+}

@@ -1,0 +1,39 @@
+/* libFuzzer target: any bytes, any chunker, every implementation equals the scalar one and the sizes add up. */
+#include "casimg_native.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static uint32_t a[16384], b[16384];
+    static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON};
+    if (size < 2)
+        return 0;
+    int kind = data[0] % 3;
+    uint32_t avg = kind == CASIMG_FIXED ? 4096u : 64u << (data[0] / 3 % 7);
+    uint32_t min = kind == CASIMG_FIXED ? avg : kind == CASIMG_FASTCDC ? avg / 4 : avg / 2;
+    uint32_t max = kind == CASIMG_FIXED ? avg : kind == CASIMG_FASTCDC ? avg * 4 : avg * 3 / 2;
+    /* Short inputs are repeated, so that holes and many chunks come up. */
+    size_t n = (size - 1) * (1 + data[1] % 64);
+    if (n > 200000)
+        n = 200000;
+    uint8_t *d = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        d[i] = data[1 + i % (size - 1)];
+    long count = casimg_cut_segment(CASIMG_IMPL_SCALAR, kind, d, n, min, avg, max, a, 16384);
+    size_t sum = 0;
+    for (long i = 0; i < count; i++)
+        sum += a[i] & ~CASIMG_HOLE_FLAG;
+    if (count >= 0 && sum != n)
+        abort();
+    for (int k = 0; k < 3; k++) {
+        if (!casimg_has(impls[k]))
+            continue;
+        long found = casimg_cut_segment(impls[k], kind, d, n, min, avg, max, b, 16384);
+        if (found != count || (count > 0 && memcmp(a, b, 4 * (size_t)count)))
+            abort();
+    }
+    free(d);
+    return 0;
+}
