@@ -1,0 +1,1 @@
+"""Tests of casimg; helpers shared by them are in tests.conftest."""
