@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from demo_images import IMAGE_SIZE, REAL_SIZE_MAX, DemoError, DemoImages, find_tool, make_images
-from demo_report import Outcome, Row, Ticker, machine, print_report, say
 from rich.console import Console
 
 import casimg
+from benchmarks.demo_images import DATA_SIZE, IMAGE_SIZE, DemoImages, changed_ranges, make_images, tool
+from benchmarks.demo_report import Outcome, Row, Ticker, machine, print_report, say
 from casimg.constants import MIB
 from casimg.progress import ProgressCallback
 from casimg.results import PutReport
@@ -32,6 +33,10 @@ MARKER = "made-by-casimg-demo"
 """A folder without this file is not the demo's to empty."""
 
 T = TypeVar("T")
+
+
+class DemoError(Exception):
+    """The demo cannot run here; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ class Demo:
             self.expect(check.clean, "check found " + "; ".join(problem.what for problem in check.problems))
         return Outcome(
             rows=tuple(rows),
-            shares=images.shares,
+            file_count=images.file_count,
+            different_share=images.different_share,
             stats=stats,
             verify_equal=verified.equal,
             freed_size=freed.size,
@@ -96,10 +102,19 @@ class Demo:
         name = "snapshot of system-a"
         report = self.timed(name, lambda _: repo.snapshot_report(parent, name=name))
         stored.append(Stored(name, image_id(report), images.first, report, instant=True))
-        with_map = self.snapshot(repo, parent, "a day later, with map", images.day_after, images.changed_map)
-        without = self.snapshot(repo, parent, "a day later, no map", images.day_after, None)
+        changed = self.write_changed_map(images)
+        with_map = self.snapshot(repo, parent, "a day later, with map", images.third, changed)
+        without = self.snapshot(repo, parent, "a day later, no map", images.third, None)
         self.expect(with_map.report.root == without.report.root, "the snapshots with and without a map differ")
         return [*stored, with_map, without]
+
+    def write_changed_map(self, images: DemoImages) -> Path:
+        """Write the map of what the day changed, as lines `offset size`, and return its path."""
+        ranges = list(changed_ranges(images.first, images.third))
+        target = self.folder / "day.map"
+        target.write_text("# offset size\n" + "".join(f"{offset} {size}\n" for offset, size in ranges))
+        say(self.console, f"the day changed {format_size(sum(size for _, size in ranges))} in {len(ranges)} ranges")
+        return target
 
     def put(self, repo: casimg.Repository, name: str, file: Path) -> Stored:
         report = self.timed(f"put {name}", lambda tell: repo.put_report(file, name=name, same_name=True, progress=tell))
@@ -190,7 +205,7 @@ def prepare(folder: Path, extra_sizes: list[int]) -> None:
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
     # Three images, their packs, and one restored image at a time.
-    needed = 3 * IMAGE_SIZE + 2 * REAL_SIZE_MAX + sum(extra_sizes) + max(IMAGE_SIZE, *extra_sizes, 0) + DISK_SPARE
+    needed = 3 * IMAGE_SIZE + 2 * DATA_SIZE + sum(extra_sizes) + max(IMAGE_SIZE, *extra_sizes, 0) + DISK_SPARE
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DemoError(f"the demo needs {format_size(needed)} of free disk at {folder}; there is {format_size(free)}")
@@ -212,15 +227,21 @@ def main() -> int:
     folder: Path = arguments.folder
     owned = False
     try:
-        for tool in ("mke2fs", "debugfs"):
-            find_tool(tool)
+        for name in ("mke2fs", "debugfs"):
+            tool(name)
         extra_sizes = [size_of(path) for path in arguments.images]
         prepare(folder, extra_sizes)
         owned = True
         say(console, f"machine: {machine()}")
         begin_s = time.monotonic()
-        images = make_images(folder, lambda text: say(console, text))
-        say(console, f"images made in {time.monotonic() - begin_s:.1f} s, {format_size(IMAGE_SIZE)} each")
+        say(console, "making three ext4 images of files of this machine")
+        images = make_images(folder)
+        say(
+            console,
+            f"made in {time.monotonic() - begin_s:.1f} s: {format_size(IMAGE_SIZE)} each; the first holds "
+            f"{images.file_count} files, {format_size(images.data_size)} of real data; {images.different_share:.1%} of "
+            f"the second's files are not in the first, {images.changed_in_place} of them changed in place",
+        )
         outcome = Demo(folder, console).run(images, arguments.images)
         print_report(console, outcome)
         if arguments.json:
@@ -228,7 +249,7 @@ def main() -> int:
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    except (casimg.CasimgError, OSError) as error:
+    except (casimg.CasimgError, OSError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
