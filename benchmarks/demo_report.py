@@ -192,7 +192,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.name,
         *(format_size(size) for size in sizes),
-        f"{row.virtual_size / row.stored_size:.1f}" if row.stored_size else "all shared",
+        f"{row.virtual_size / row.stored_size:.1f}" if row.stored_size else "all shared" if row.plain_size else "-",
         f"{1000 * row.put_s:.0f} ms" if row.instant else _mb_s(row.plain_size, row.put_s),
         _mb_s(row.plain_size, row.get_s),
         "yes" if row.equal else "NO",

@@ -1,0 +1,1 @@
+"""Packs: one immutable object of many frames; its keys, its writer and its reader."""
