@@ -3,6 +3,7 @@
 Nothing is changed. What is found is named together with the images it touches.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ from casimg.formats.record import RECORD_SIZE_MAX, decode_record
 from casimg.ids import NodeId, PackId
 from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, pack_id_of_key, pack_key, record_key
-from casimg.pack.reader import verify_pack
+from casimg.pack.reader import read_trailer, salvage, verify_pack
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import CheckReport, Problem
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
@@ -85,12 +86,14 @@ class _Check:
         """Check the entry list of a pack and remember its ids."""
         self.done_size += row.size
         try:
-            trailer = self._wiring.load_trailer(row)
+            trailer = read_trailer(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size, row.trailer_offset)
         except CasimgError as error:
             self._pack_problem("pack-damaged", row, str(error))
+            # What the frames still hold is usable, so it is not lost.
+            with contextlib.suppress(CasimgError):
+                trailer = salvage(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size)
+                self._known.update(trailer.id_at(entry) for entry in range(trailer.entry_count))
             return
-        if trailer.entry_count != row.chunk_count:
-            self._pack_problem("pack-damaged", row, "its entry list is damaged; what its frames still hold is usable")
         self._known.update(trailer.id_at(entry) for entry in range(trailer.entry_count))
 
     def read_pack(self, row: PackRow) -> None:

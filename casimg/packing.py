@@ -125,7 +125,11 @@ class PackLine:
 
     def _ship(self, kind: int) -> None:
         pack, _ = self._open.pop(kind)
-        finished = pack.finish()
+        try:
+            finished = pack.finish()
+        except BaseException:
+            pack.discard()
+            raise
         self.stored_sizes[kind] = self.stored_sizes.get(kind, 0) + finished.size
         self._shipping.append(self._shipper.submit(self._ship_now, finished))
         self._collect(wait_over=_UNSHIPPED_MAX)

@@ -51,6 +51,7 @@ from casimg.ingest import thread_count
 from casimg.lineage import lineage
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
+from casimg.reserve import Reserve
 from casimg.results import (
     ByteRange,
     CheckReport,
@@ -145,6 +146,8 @@ def open_repository(path: str | os.PathLike[str]) -> "Repository":
         spool = site.folder / site.spool_path
         spool.mkdir(parents=True, exist_ok=True)
         clean_spool(spool)
+        reserve = Reserve(spool / "reserve")
+        reserve.keep()
         index = _open_index(site, row.incarnation)
         try:
             return Repository(
@@ -157,6 +160,7 @@ def open_repository(path: str | os.PathLike[str]) -> "Repository":
                     catalog=catalog,
                     index=index,
                     spool=spool,
+                    reserve=reserve,
                 )
             )
         except BaseException:
@@ -479,7 +483,7 @@ class Repository:
         """
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
-        self._wiring.catalog.delete_image(row.id)
+        self._wiring.reserve.spend(lambda: self._wiring.catalog.delete_image(row.id))
         return image_of(row)
 
     def plan_gc(self) -> CollectionPlan:

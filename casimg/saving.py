@@ -150,7 +150,7 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
         _put_record(wiring, session, new, content, packs)
         row = wiring.catalog.snapshot_row(session.session_id, parent.id, new, unique_name=not fields.same_name)
     except BaseException:
-        wiring.catalog.end_session(session.session_id)
+        wiring.end_session(session.session_id)
         raise
     tree = plain_tree(content)
     return PutReport(
@@ -190,7 +190,7 @@ def _save(
             with _Save(wiring, session, chunker, options, source.size) as save:
                 return save.run(source, fields, parent, dirty, options.allow_changes, begin_s)
         except BaseException:
-            wiring.catalog.end_session(session.session_id)
+            wiring.end_session(session.session_id)
             raise
     finally:
         source.close()

@@ -153,15 +153,22 @@ class StreamSource:
                 if part is None:
                     raise SourceError(self.label, "it is in non-blocking mode")
             else:
-                # Empty parts are no end of an iterator.
-                part = next((part for part in self._parts if len(part)), b"")
-        except (OSError, ValueError) as error:
+                part = self._next_part()
+        except OSError as error:
             raise SourceError(self.label, _why(error)) from None
         try:
             self._rest = memoryview(part).cast("B")
         except TypeError:
             raise SourceError(self.label, f"it gave {type(part).__name__} instead of bytes") from None
         return self._take(buffer)
+
+    def _next_part(self) -> bytes:
+        for part in self._parts:
+            if not isinstance(part, (bytes, bytearray, memoryview)):
+                raise SourceError(self.label, f"it gave {type(part).__name__} instead of bytes")
+            if len(part):  # an empty part is not the end of an iterator
+                return bytes(part)
+        return b""
 
     def _take(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._rest))

@@ -17,11 +17,12 @@ from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.errors import CasimgError, CatalogDamagedError, ClosedError, ForkError, InputError
 from casimg.formats.config import RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
-from casimg.ids import ContentId, NodeId, PackId
+from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
+from casimg.reserve import Reserve
 
 _log = logging.getLogger("casimg.index")
 
@@ -54,6 +55,7 @@ class Wiring:
     catalog: Catalog
     index: Index
     spool: Path
+    reserve: Reserve
     opened_pid: int = field(default_factory=os.getpid)
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
@@ -129,6 +131,13 @@ class Wiring:
             refresh=refresh,
             cache=self.frames,
         )
+
+    def end_session(self, session_id: SessionId) -> None:
+        """Close a session that failed; what fails here is only logged, the first error is the one to tell."""
+        try:
+            self.reserve.spend(lambda: self.catalog.end_session(session_id))
+        except CasimgError as error:  # its process's end, or its age, will fence it
+            _log.warning("session.not_ended session=%s why=%s", session_id, error)
 
     def close(self) -> None:
         """Close every part; twice is harmless."""

@@ -2,7 +2,7 @@
 
 First collection: stale sessions are fenced, contents without images are reaped (records first, then rows), packs that
 no content names are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11). It works on
-a full disk: it writes to the catalog only.
+a full disk: what the catalog must write then, the reserve gives.
 """
 
 import logging
@@ -36,7 +36,7 @@ class CollectionPlan:
         Raises: CatalogBusyError, BackendUnavailableError.
         """
         self.wiring.check_open()
-        return _collect(self.wiring, progress)
+        return self.wiring.reserve.spend(lambda: _collect(self.wiring, progress))
 
 
 def plan_collection(wiring: Wiring) -> CollectionPlan:

@@ -49,6 +49,7 @@ class SpoolPack:
         self._sizes: array.array[int] = array.array("I")
         self._ids: list[bytes] = []
         self._hash = blake3()
+        self._broken = False
         self.size = 0
         try:
             self._file = self._path.open("xb", buffering=0)
@@ -81,6 +82,10 @@ class SpoolPack:
         self._path.unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
+        if self._broken:
+            # Part of a frame may be in the file: a trailer after it would vouch for chunks that are not there.
+            raise TargetError(str(self._path), "an earlier write to this pack failed; it can only be discarded")
+        self._broken = True
         self._hash.update(data)
         view = memoryview(data)
         try:
@@ -89,6 +94,7 @@ class SpoolPack:
         except OSError as error:
             raise _spool_error(self._path.parent, error) from None
         self.size += len(data)
+        self._broken = False
 
 
 def clean_spool(spool: Path) -> int:

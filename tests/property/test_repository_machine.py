@@ -52,9 +52,9 @@ class RepositoryMachine(RuleBasedStateMachine):
             return parent
         data = bytearray(self.model[parent])
         ranges = []
-        for offset, size, zero in changes:
-            offset = offset % (len(data) + 1)
-            size = min(size, len(data) - offset)
+        for wish, length, zero in changes:
+            offset = wish % (len(data) + 1)
+            size = min(length, len(data) - offset)
             data[offset : offset + size] = bytes(size) if zero else mixed_bytes(size, offset)
             ranges.append(ByteRange(offset, size))
         data = data[: max(0, len(data) + grow)] + mixed_bytes(max(0, grow), 9)
