@@ -70,7 +70,10 @@ def make_images(folder: Path) -> DemoImages:
     first, second_image, third = (folder / f"image-{number}.raw" for number in (1, 2, 3))
     _mke2fs(mke2fs, first_tree, first)
     _mke2fs(mke2fs, second_tree, second_image)
-    _third_day(debugfs, first, third, first_tree, others, rng)
+    # Files that neither image has, so that what the day adds is the day's alone.
+    known = taken | set(others)
+    newer = [file for file in files if file not in known][:20]
+    _third_day(debugfs, first, third, first_tree, newer, rng)
     different = len(others) + changed
     shutil.rmtree(first_tree)
     shutil.rmtree(second_tree)
@@ -139,13 +142,13 @@ def _mke2fs(mke2fs: str, tree: Path, image: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _third_day(debugfs: str, first: Path, third: Path, tree: Path, others: list[Path], rng: random.Random) -> None:
+def _third_day(debugfs: str, first: Path, third: Path, tree: Path, newer: list[Path], rng: random.Random) -> None:
     """Copy the first image and use it: files removed, files written, a few overwritten blocks."""
     subprocess.run(["cp", "--sparse=always", str(first), str(third)], check=True)
     paths = sorted(path for path in tree.rglob("*") if path.is_file())
     commands = [f"rm /{path.relative_to(tree)}" for path in rng.sample(paths, max(1, len(paths) // 100))]
     commands.append("mkdir /new")
-    for number, file in enumerate(others[:20]):
+    for number, file in enumerate(newer):
         commands.append(f'write "{file}" /new/{number:03}')
     script = third.with_suffix(".debugfs")
     script.write_text("\n".join(commands) + "\n")

@@ -1,4 +1,4 @@
-"""Create and open repositories, and hand their work out: the composition root. No algorithm lives here.
+"""Repositories as users see them: each method hands the work to the module that does it. No algorithm lives here.
 
 Threads: a Repository may be used by any number of threads at once. Fork: a child must open its own.
 """
@@ -6,52 +6,29 @@ Threads: a Repository may be used by any number of threads at once. Fork: a chil
 import os
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from sqlalchemy.engine import make_url
-
 from casimg import check as checking
 from casimg import comparing, restoring, saving, usage
-from casimg.backend.local import LocalBackend
-from casimg.catalog import Catalog, ImageRow
+from casimg.catalog import ImageRow
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
     CasimgError,
-    ConfigError,
-    ForeignRepositoryError,
     ImageNotFoundError,
     InputError,
-    NoRepositoryError,
-    ObjectNotFoundError,
-    RepositoryError,
 )
 from casimg.estimate import chunk_size_for
-from casimg.formats.config import (
-    CONFIG_KEY,
-    CONFIG_SIZE_MAX,
-    SITE_FILE,
-    RepositoryConfig,
-    SiteConfig,
-    decode_repository_config,
-    default_site_config,
-    encode_repository_config,
-    load_site_config,
-)
 from casimg.gc.plan import CollectionPlan, plan_collection
 from casimg.image_file import ImageFile
 from casimg.images import image_of
-from casimg.index import Index, drop_index
+from casimg.index import drop_index
 from casimg.ingest import thread_count
 from casimg.lineage import lineage
-from casimg.pack.writer import clean_spool
+from casimg.opening import create_parts, open_index, open_parts
 from casimg.progress import Progress, ProgressCallback
-from casimg.reserve import Reserve
 from casimg.results import (
     ByteRange,
     CheckReport,
@@ -89,29 +66,8 @@ def create(
         expect: bytes of unique data expected; picks the chunk size so that the index stays in memory.
     Raises: RepositoryError when the folder holds anything, InputError for a chunker that cannot be.
     """
-    folder = Path(path)
-    params = ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RepositoryError(str(folder), "the folder is not empty; choose a new one for a repository")
-        (folder / "spool").mkdir()
-    except OSError as error:
-        raise RepositoryError(str(folder), f"cannot be made: {(error.strerror or str(error)).lower()}") from None
-    config = RepositoryConfig(
-        repository_uuid=str(uuid.uuid4()),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        chunker_kind=params.kind,
-        chunk_size_avg=params.size_avg,
-    )
-    backend = LocalBackend.create(folder / "objects", _BACKEND_NAME)
-    data = encode_repository_config(config)
-    backend.put(CONFIG_KEY, BytesIO(data), len(data))
-    site = SiteConfig(folder=folder.resolve(), repository_uuid=config.repository_uuid)
-    Catalog.create(_catalog_url(site), config.repository_uuid, _BACKEND_NAME, "local").close()
-    # Last, and durable: a folder without it is no repository, so a crash before leaves none.
-    _write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
-    return open_repository(folder)
+    create_parts(Path(path), ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size))
+    return open_repository(path)
 
 
 def open_repository(path: str | os.PathLike[str]) -> "Repository":
@@ -119,94 +75,7 @@ def open_repository(path: str | os.PathLike[str]) -> "Repository":
 
     Raises: NoRepositoryError, ConfigError, ForeignRepositoryError, NewerFormatError, CatalogDamagedError.
     """
-    if not os.fspath(path):
-        raise NoRepositoryError("''", "the path of the repository is empty")
-    site = load_site_config(Path(path))
-    backend = LocalBackend(site.folder / site.backend_path, _BACKEND_NAME)
-    where = str(site.folder)
-    try:
-        size = backend.stat(CONFIG_KEY).size
-    except ObjectNotFoundError:
-        raise NoRepositoryError(where, f"the backend holds no {CONFIG_KEY}; is it the right one?") from None
-    if size > CONFIG_SIZE_MAX:
-        raise ConfigError(where, f"{CONFIG_KEY} has {size} bytes, which cannot be")
-    config = decode_repository_config(backend.get_range(CONFIG_KEY, 0, size), where)
-    if config.repository_uuid != site.repository_uuid:
-        raise ForeignRepositoryError(
-            where, f"the backend belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
-        )
-    ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
-    catalog = _open_catalog(site)
-    try:
-        row = catalog.repo()
-        if row.repository_uuid != site.repository_uuid:
-            raise ForeignRepositoryError(
-                where, f"the catalog belongs to repository {row.repository_uuid}, not {site.repository_uuid}"
-            )
-        spool = site.folder / site.spool_path
-        spool.mkdir(parents=True, exist_ok=True)
-        clean_spool(spool)
-        reserve = Reserve(spool / "reserve")
-        reserve.keep()
-        index = _open_index(site, row.incarnation)
-        try:
-            return Repository(
-                Wiring(
-                    path=site.folder,
-                    site=site,
-                    config=config,
-                    backend=backend,
-                    backend_id=catalog.backend_id(_BACKEND_NAME),
-                    catalog=catalog,
-                    index=index,
-                    spool=spool,
-                    reserve=reserve,
-                )
-            )
-        except BaseException:
-            index.close()
-            raise
-    except OSError as error:
-        catalog.close()
-        raise RepositoryError(where, f"cannot be opened: {error}") from None
-    except BaseException:
-        catalog.close()
-        raise
-
-
-def _open_catalog(site: SiteConfig) -> Catalog:
-    url = make_url(_catalog_url(site))
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
-        raise RepositoryError(str(site.folder), f"the catalog {url.database} is missing; restore it from a backup")
-    return Catalog.open(_catalog_url(site))
-
-
-def _open_index(site: SiteConfig, incarnation: str) -> Index:
-    return Index.open(site.folder / site.index_path, site.repository_uuid, incarnation, map_size=site.index_map_size)
-
-
-def _catalog_url(site: SiteConfig) -> str:
-    try:
-        url = make_url(site.catalog_url)
-    except Exception:  # SQLAlchemy's ArgumentError is not worth importing for
-        raise ConfigError(str(site.folder), "url in [catalog] is not a database URL") from None
-    if url.get_backend_name() == "sqlite" and url.database:
-        url = url.set(database=str(site.folder / url.database))
-    return url.render_as_string(hide_password=False)
-
-
-def _write_durably(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".new")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return Repository(open_parts(path))
 
 
 class Repository:
@@ -506,7 +375,7 @@ class Repository:
         wiring = self._wiring
         wiring.index.close()
         drop_index(wiring.site.folder / wiring.site.index_path)
-        wiring.index = _open_index(wiring.site, wiring.catalog.repo().incarnation)
+        wiring.index = open_index(wiring.site, wiring.catalog.repo().incarnation)
 
         def tell(done: int, todo: int) -> None:
             if progress is not None:

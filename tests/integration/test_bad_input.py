@@ -53,7 +53,7 @@ def stored(tmp_path: Path) -> Path:
         (["put", "/etc/hostname", "-n", "x", "--disk-format", "ra w"], 5, "disk format"),
         (["put", "/etc/hostname"], 2, "--name"),
         (["show", "nothing"], 3, "no image with the name or id"),
-        (["get", "nothing", "/tmp/never"], 3, "no image"),
+        (["get", "nothing", "never"], 3, "no image"),
         (["get", "one", "/no/such/folder/file"], 5, "cannot write"),
         (["get", "one", "/"], 5, "it is a folder"),
         (["get", "one", "/no-such-file", "--in-place"], 5, "there is none"),

@@ -112,7 +112,12 @@ def test_lineage_shows_deleted_parents_as_gone(repo: Repository) -> None:
     def shape(node: LineageNode) -> object:
         return (node.id, node.gone, node.asked, [shape(child) for child in node.children])
 
-    assert shape(root) == (a.id, False, False, [(b.id, True, False, [(c.id, False, True, [])]), (d.id, False, False, [])])
+    assert shape(root) == (
+        a.id,
+        False,
+        False,
+        [(b.id, True, False, [(c.id, False, True, [])]), (d.id, False, False, [])],
+    )
     with repo.open_image("c") as file:
         assert file.read() == b"a" * 9000
 

@@ -152,5 +152,3 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.memory", "--size", "1GiB", "--folder", str(tmp_path / "m")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
-
-

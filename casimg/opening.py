@@ -1,0 +1,157 @@
+"""Make and open repositories: find the parts, hold their identities against each other, wire them.
+
+Nothing is migrated, repaired or guessed here: what does not fit is refused in one line.
+"""
+
+import os
+import uuid
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from casimg.backend.local import LocalBackend
+from casimg.catalog import Catalog
+from casimg.chunker import ChunkerParams
+from casimg.errors import (
+    ConfigError,
+    ForeignRepositoryError,
+    NoRepositoryError,
+    ObjectNotFoundError,
+    RepositoryError,
+)
+from casimg.formats.config import (
+    CONFIG_KEY,
+    CONFIG_SIZE_MAX,
+    SITE_FILE,
+    RepositoryConfig,
+    SiteConfig,
+    decode_repository_config,
+    default_site_config,
+    encode_repository_config,
+    load_site_config,
+)
+from casimg.index import Index
+from casimg.pack.writer import clean_spool
+from casimg.reserve import Reserve
+from casimg.wiring import Wiring
+
+BACKEND_NAME = "local"
+
+
+def create_parts(folder: Path, params: ChunkerParams) -> None:
+    """Make a repository in a folder that is empty or not there. Raises: RepositoryError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RepositoryError(str(folder), "the folder is not empty; choose a new one for a repository")
+        (folder / "spool").mkdir()
+    except OSError as error:
+        raise RepositoryError(str(folder), f"cannot be made: {(error.strerror or str(error)).lower()}") from None
+    config = RepositoryConfig(
+        repository_uuid=str(uuid.uuid4()),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        chunker_kind=params.kind,
+        chunk_size_avg=params.size_avg,
+    )
+    backend = LocalBackend.create(folder / "objects", BACKEND_NAME)
+    data = encode_repository_config(config)
+    backend.put(CONFIG_KEY, BytesIO(data), len(data))
+    site = SiteConfig(folder=folder.resolve(), repository_uuid=config.repository_uuid)
+    Catalog.create(_catalog_url(site), config.repository_uuid, BACKEND_NAME, "local").close()
+    # Last, and durable: a folder without it is no repository, so a crash before leaves none.
+    _write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
+
+
+def open_parts(path: str | os.PathLike[str]) -> Wiring:
+    """Open the parts of a repository by its folder or its `casimg.toml`.
+
+    Raises: NoRepositoryError, ConfigError, ForeignRepositoryError, NewerFormatError, CatalogDamagedError.
+    """
+    if not os.fspath(path):
+        raise NoRepositoryError("''", "the path of the repository is empty")
+    site = load_site_config(Path(path))
+    backend = LocalBackend(site.folder / site.backend_path, BACKEND_NAME)
+    where = str(site.folder)
+    try:
+        size = backend.stat(CONFIG_KEY).size
+    except ObjectNotFoundError:
+        raise NoRepositoryError(where, f"the backend holds no {CONFIG_KEY}; is it the right one?") from None
+    if size > CONFIG_SIZE_MAX:
+        raise ConfigError(where, f"{CONFIG_KEY} has {size} bytes, which cannot be")
+    config = decode_repository_config(backend.get_range(CONFIG_KEY, 0, size), where)
+    if config.repository_uuid != site.repository_uuid:
+        raise ForeignRepositoryError(
+            where, f"the backend belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
+        )
+    ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
+    catalog = _open_catalog(site)
+    try:
+        row = catalog.repo()
+        if row.repository_uuid != site.repository_uuid:
+            raise ForeignRepositoryError(
+                where, f"the catalog belongs to repository {row.repository_uuid}, not {site.repository_uuid}"
+            )
+        spool = site.folder / site.spool_path
+        spool.mkdir(parents=True, exist_ok=True)
+        clean_spool(spool)
+        reserve = Reserve(spool / "reserve")
+        reserve.keep()
+        index = open_index(site, row.incarnation)
+        try:
+            return Wiring(
+                path=site.folder,
+                site=site,
+                config=config,
+                backend=backend,
+                backend_id=catalog.backend_id(BACKEND_NAME),
+                catalog=catalog,
+                index=index,
+                spool=spool,
+                reserve=reserve,
+            )
+        except BaseException:
+            index.close()
+            raise
+    except OSError as error:
+        catalog.close()
+        raise RepositoryError(where, f"cannot be opened: {error}") from None
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _open_catalog(site: SiteConfig) -> Catalog:
+    url = make_url(_catalog_url(site))
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
+        raise RepositoryError(str(site.folder), f"the catalog {url.database} is missing; restore it from a backup")
+    return Catalog.open(_catalog_url(site))
+
+
+def open_index(site: SiteConfig, incarnation: str) -> Index:
+    return Index.open(site.folder / site.index_path, site.repository_uuid, incarnation, map_size=site.index_map_size)
+
+
+def _catalog_url(site: SiteConfig) -> str:
+    try:
+        url = make_url(site.catalog_url)
+    except Exception:  # SQLAlchemy's ArgumentError is not worth importing for
+        raise ConfigError(str(site.folder), "url in [catalog] is not a database URL") from None
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(site.folder / url.database))
+    return url.render_as_string(hide_password=False)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".new")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(part, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
