@@ -27,6 +27,7 @@ _log = logging.getLogger("casimg.index")
 
 _LAYOUT: Final = b"casimg index 1"
 _PACK_NO: Final = struct.Struct(">I")
+_MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
 
 
@@ -251,7 +252,7 @@ def _refuse_network(path: Path) -> None:
     """LMDB maps its file and locks it with shared memory: neither works across hosts."""
     resolved = str(path.resolve())
     best, kind = "", ""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123 - not a Path
+    with Path(_MOUNTS).open(encoding="utf-8", errors="replace") as mounts:
         for line in mounts:
             words = line.split()
             point = words[4]
