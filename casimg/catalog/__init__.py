@@ -3,12 +3,14 @@
 from casimg.catalog.catalog import Catalog
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
+    CatalogTotals,
     ContentRow,
     ImageRow,
     NewContent,
     NewImage,
     NewPack,
     PackRow,
+    PackTotals,
     RepoRow,
     SessionRow,
     TreeRow,
@@ -16,12 +18,14 @@ from casimg.catalog.rows import (
 
 __all__ = [
     "Catalog",
+    "CatalogTotals",
     "ContentRow",
     "ImageRow",
     "NewContent",
     "NewImage",
     "NewPack",
     "PackRow",
+    "PackTotals",
     "RepoRow",
     "SessionRow",
     "SweepVerdict",

@@ -1,22 +1,36 @@
 """The catalog: images, contents, packs, sessions. The only commit point.
 
-Each method is one transaction of docs/protocol.md (or a plain read); none calls a backend while it is open.
-Threads: any.
+Each method is one transaction of docs/protocol.md (or a plain read); none calls a backend while it is open. All of
+them raise CatalogBusyError, NoSpaceError, CatalogDamagedError and RepositoryError for what the database refuses.
+Threads: any. After a fork the catalog belongs to the parent.
 """
 
+import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, inspect, select
 
-from casimg.catalog import collect, images, migrate, packs, sessions
+from casimg.catalog import collect, contents, figures, images, migrate, packs, sessions
 from casimg.catalog.collect import SweepVerdict
-from casimg.catalog.rows import ContentRow, ImageRow, NewContent, NewImage, NewPack, PackRow, RepoRow, SessionRow
+from casimg.catalog.rows import (
+    CatalogTotals,
+    ContentRow,
+    ImageRow,
+    NewContent,
+    NewImage,
+    NewPack,
+    PackRow,
+    RepoRow,
+    SessionRow,
+)
 from casimg.catalog.schema import backends, repo
 from casimg.catalog.schema import sessions as sessions_table
 from casimg.catalog.transaction import Database
 from casimg.errors import (
+    CasimgError,
     CatalogDamagedError,
     ConfigError,
     NameTakenError,
@@ -27,6 +41,7 @@ from casimg.errors import (
 )
 from casimg.ids import ContentId, ImageId, SessionId, new_session_id
 
+_log = logging.getLogger("casimg.catalog")
 T = TypeVar("T")
 HEARTBEAT_AGE_MAX_S = 900.0
 SESSION_AGE_MAX_S = 7 * 86400.0
@@ -42,13 +57,15 @@ class Catalog:
     def create(cls, url: str, repository_uuid: str, backend_name: str, backend_kind: str) -> "Catalog":
         """Make the schema in an empty database and the one row that says whose it is.
 
-        Raises: RepositoryError when the database is not empty.
+        Raises: RepositoryError when the database is not empty, ConfigError for a URL that cannot be used.
         """
         database = _database(url)
 
         def work(connection: Connection) -> None:
             if migrate.current_revision(connection) is not None:
                 raise RepositoryError(database.label, "the database already holds a catalog")
+            if tables := inspect(connection).get_table_names():
+                raise RepositoryError(database.label, f"the database is not empty: it has the table {tables[0]!r}")
             migrate.upgrade(connection)
             connection.execute(
                 insert(repo).values(
@@ -71,20 +88,18 @@ class Catalog:
 
     @classmethod
     def open(cls, url: str) -> "Catalog":
-        """Open a catalog of exactly this program's schema; nothing is migrated.
+        """Open a catalog of exactly this program's schema; nothing is migrated, nothing is made.
 
-        Raises: NewerFormatError, RepositoryError, CatalogDamagedError.
+        Raises: NewerFormatError, RepositoryError, CatalogDamagedError, ConfigError.
         """
-        database = _database(url)
+        database = _existing(url)
 
         def check(connection: Connection) -> None:
-            revision = migrate.current_revision(connection)
-            if revision is None:
-                raise CatalogDamagedError(database.label, "there is no catalog in this database")
-            if not migrate.knows(connection, revision):
-                raise NewerFormatError(database.label, f"schema {revision} is newer than this casimg; upgrade casimg")
-            if revision != migrate.head_revision(connection):
-                raise RepositoryError(database.label, f"schema {revision} is older than this casimg needs")
+            revision = _known_revision(connection, database.label)
+            if not migrate.is_current(revision):
+                raise RepositoryError(
+                    database.label, f"schema {revision} is older than {migrate.HEAD}, which this casimg needs"
+                )
 
         try:
             database.read(check)
@@ -93,8 +108,36 @@ class Catalog:
             raise
         return cls(database)
 
+    @classmethod
+    def upgrade(cls, url: str) -> str:
+        """Bring a catalog to this program's schema and return the revision it had; only ever on request.
+
+        Raises: as open.
+        """
+        database = _existing(url)
+
+        def work(connection: Connection) -> str:
+            revision = _known_revision(connection, database.label)
+            if not migrate.is_current(revision):
+                migrate.upgrade(connection)
+            return revision
+
+        try:
+            return database.write(work)
+        finally:
+            database.close()
+
     def close(self) -> None:
+        """Give the connections back; again is harmless."""
         self._database.close()
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction, again from the start when the database says so.
+
+        Args:
+            work: may run several times; makes no backend call.
+        """
+        return self._database.write(work)
 
     def repo(self) -> RepoRow:
         """Return the one row of the repository. Raises: CatalogDamagedError."""
@@ -116,7 +159,7 @@ class Catalog:
     def open_session(self, kind: str) -> SessionRow:
         """Open a session and commit it; only then may the live list be read."""
         session_id = new_session_id()
-        self._write(lambda connection: sessions.open_session(connection, session_id, kind))
+        self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
         return self.session(session_id)
 
     def session(self, session_id: SessionId) -> SessionRow:
@@ -133,23 +176,23 @@ class Catalog:
 
     def heartbeat(self, session_id: SessionId) -> None:
         """Say that the session makes progress. Raises: SessionFencedError."""
-        self._write(lambda connection: sessions.beat(connection, session_id))
+        self.transaction(lambda connection: sessions.beat(connection, session_id))
 
     def end_session(self, session_id: SessionId) -> None:
         """Close a session without a commit; again is harmless."""
-        self._write(lambda connection: sessions.close_session(connection, session_id))
+        self.transaction(lambda connection: sessions.close_session(connection, session_id))
 
     def fence_stale(
         self, *, heartbeat_age_s: float = HEARTBEAT_AGE_MAX_S, age_max_s: float = SESSION_AGE_MAX_S
     ) -> list[SessionRow]:
         """Fence sessions that are dead or too old and return them."""
-        return self._write(lambda connection: sessions.fence_stale(connection, heartbeat_age_s, age_max_s))
+        return self.transaction(lambda connection: sessions.fence_stale(connection, heartbeat_age_s, age_max_s))
 
     # Packs
 
     def insert_pack(self, session_id: SessionId, new: NewPack) -> int:
         """Enter a durable pack and return its number. Raises: SessionFencedError."""
-        return self._write(lambda connection: packs.insert_pack(connection, session_id, new))
+        return self.transaction(lambda connection: packs.insert_pack(connection, session_id, new))
 
     def packs(self, pack_nos: Collection[int]) -> list[PackRow]:
         return self._read(lambda connection: packs.packs_by_number(connection, pack_nos))
@@ -168,17 +211,17 @@ class Catalog:
 
     def mark_verified(self, pack_no: int) -> None:
         """Remember that a pack was read whole and found right."""
-        self._write(lambda connection: packs.mark_verified(connection, pack_no))
+        self.transaction(lambda connection: packs.mark_verified(connection, pack_no))
 
     # Images and contents
 
     def begin_image(self, session_id: SessionId, new: NewImage, content_id: ContentId) -> None:
         """Enter an image being saved, claimed by the session. Raises: SessionFencedError."""
-        self._write(lambda connection: images.begin_image(connection, session_id, new, content_id))
+        self.transaction(lambda connection: images.begin_image(connection, session_id, new, content_id))
 
     def note_content(self, session_id: SessionId, image_id: ImageId) -> list[PackRow]:
         """Return an active image's packs, held for this session. Raises: ImageNotFoundError, SessionFencedError."""
-        return self._write(lambda connection: images.note_content(connection, session_id, image_id))
+        return self.transaction(lambda connection: contents.note_content(connection, session_id, image_id))
 
     def commit(
         self,
@@ -194,7 +237,7 @@ class Catalog:
         Raises: SessionFencedError, NameTakenError, PackGoneError, ImageNotFoundError, CatalogBusyError.
         """
         try:
-            self._write(
+            self.transaction(
                 lambda connection: images.commit(
                     connection, session_id, image_id, content, pack_nos, unique_name=unique_name
                 )
@@ -211,7 +254,7 @@ class Catalog:
         Raises: as commit.
         """
         try:
-            self._write(
+            self.transaction(
                 lambda connection: images.snapshot_row(connection, session_id, parent_id, new, unique_name=unique_name)
             )
         except (SessionFencedError, TryAgainError):
@@ -236,51 +279,59 @@ class Catalog:
         """Return an active image by id, name or beginning of an id. Raises: ImageNotFoundError, AmbiguousNameError."""
         return self._read(lambda connection: images.find_image(connection, ref))
 
+    def children(self, image_id: ImageId) -> list[ImageRow]:
+        """Return the active images made from this one, which may be gone itself."""
+        return self._read(lambda connection: images.children(connection, image_id))
+
     def images_of_packs(self, pack_nos: Collection[int]) -> list[ImageRow]:
         return self._read(lambda connection: images.images_of_packs(connection, pack_nos))
 
     def delete_image(self, image_id: ImageId) -> None:
         """Delete an image: one status update. Raises: ImageNotFoundError, ProtectedImageError."""
-        self._write(lambda connection: images.delete_image(connection, image_id))
+        self.transaction(lambda connection: images.delete_image(connection, image_id))
 
     def content(self, content_id: ContentId) -> ContentRow:
         """Return a content. Raises: CatalogDamagedError when there is none."""
-        return self._read(lambda connection: images.content_row(connection, content_id))
+        return self._read(lambda connection: contents.content_row(connection, content_id))
 
     def content_packs(self, content_id: ContentId) -> list[PackRow]:
         return self._read(lambda connection: packs.packs_of_content(connection, content_id))
 
+    def totals(self) -> CatalogTotals:
+        """Return how many images and contents there are, and what the packs hold."""
+        return self._read(figures.totals)
+
     # Collection
 
     def dead_contents(self) -> list[ContentId]:
-        return self._read(images.dead_contents)
+        return self._read(contents.dead_contents)
 
     def end_dead_saves(self) -> int:
         """Delete images that dead sessions were saving; returns how many."""
-        return self._write(images.end_dead_saves)
+        return self.transaction(contents.end_dead_saves)
 
     def deleted_with_content(self) -> list[ImageId]:
-        return self._read(images.deleted_with_content)
+        return self._read(contents.deleted_with_content)
 
     def forget_content(self, image_id: ImageId) -> None:
         """Take the content from a deleted image; its records must be gone."""
-        self._write(lambda connection: images.forget_content(connection, image_id))
+        self.transaction(lambda connection: contents.forget_content(connection, image_id))
 
     def reap_content(self, content_id: ContentId) -> bool:
         """Remove a content that nothing points to; False when something does."""
-        return self._write(lambda connection: images.reap_content(connection, content_id))
+        return self.transaction(lambda connection: contents.reap_content(connection, content_id))
 
-    def condemn(self, pack_nos: Collection[int]) -> list[int]:
-        """Condemn those of the packs that nothing names, and return them."""
-        return self._write(lambda connection: collect.condemn(connection, pack_nos))[1]
+    def condemn(self, pack_nos: Collection[int]) -> tuple[int, list[int]]:
+        """Condemn those of the packs that nothing names; returns the new epoch and them."""
+        return self.transaction(lambda connection: collect.condemn(connection, pack_nos))
 
     def sweep(self, pack_no: int, *, age_min_s: float = 0.0) -> SweepVerdict:
         """Decide whether a condemned pack's object may be removed now."""
-        return self._write(lambda connection: collect.sweep(connection, pack_no, age_min_s))
+        return self.transaction(lambda connection: collect.sweep(connection, pack_no, age_min_s))
 
     def mark_deleted(self, pack_no: int) -> None:
         """Say that the object of a pack in `deleting` is gone."""
-        self._write(lambda connection: collect.mark_deleted(connection, pack_no))
+        self.transaction(lambda connection: collect.mark_deleted(connection, pack_no))
 
     def _is_committed(self, session_id: SessionId, image_id: ImageId) -> bool:
         def work(connection: Connection) -> bool:
@@ -293,19 +344,36 @@ class Catalog:
             return image.status == "active" and image.session_id == session_id
 
         try:
-            return self._write(work)
-        except Exception:  # the first error says more than this one
+            return self.transaction(work)
+        except CasimgError as error:  # the first error says more than this one
+            _log.warning("commit.outcome_unknown session=%s error=%s", session_id, error)
             return False
-
-    def _write(self, work: Callable[[Connection], T]) -> T:
-        return self._database.write(work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._database.read(work)
 
 
+def _known_revision(connection: Connection, label: str) -> str:
+    revision = migrate.current_revision(connection)
+    if revision is None:
+        raise CatalogDamagedError(label, "there is no catalog in this database")
+    if not migrate.knows(revision):
+        raise NewerFormatError(label, f"schema {revision} is newer than this casimg; upgrade casimg")
+    return revision
+
+
+def _existing(url: str) -> Database:
+    """Return a database that is there: SQLite would make an empty file of a wrong path."""
+    database = _database(url)
+    if database.sqlite_path is not None and not Path(database.sqlite_path).is_file():
+        raise RepositoryError(database.label, "the catalog is missing; restore it from a backup")
+    return database
+
+
 def _database(url: str) -> Database:
     try:
         return Database(url)
+    except ConfigError:
+        raise
     except Exception as error:  # SQLAlchemy and drivers have no common root for a bad URL or a missing driver
         raise ConfigError("[catalog] url", f"it cannot be used: {error}") from None

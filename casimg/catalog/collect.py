@@ -1,12 +1,12 @@
 """Rules 8 (condemn) and 9 (sweep). Functions take the connection of a transaction."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from sqlalchemy import Connection, select, update
 
 from casimg.catalog.engine import now_us
-from casimg.catalog.packs import next_change
+from casimg.catalog.packs import lock_repo, next_change
 from casimg.catalog.schema import content_packs, packs, repo, sessions
 from casimg.catalog.sessions import oldest_open_epoch
 from casimg.catalog.transaction import batches
@@ -22,6 +22,7 @@ class SweepVerdict(Enum):
     REVIVED = "revived"
     """A content names it again."""
     NOT_CONDEMNED = "not condemned"
+    """It is live, already on its way out, or unknown."""
 
 
 def condemn(connection: Connection, pack_nos: Collection[int]) -> tuple[int, list[int]]:
@@ -32,26 +33,19 @@ def condemn(connection: Connection, pack_nos: Collection[int]) -> tuple[int, lis
     connection.execute(update(repo).values(epoch=repo.c.epoch + 1))
     epoch = int(connection.execute(select(repo.c.epoch)).scalar_one())
     condemned: list[int] = []
-    for batch in batches(sorted(pack_nos)):
-        locked = [
-            row.pack_no
-            for row in connection.execute(
-                select(packs.c.pack_no)
-                .join(sessions, sessions.c.session_id == packs.c.session_id)
-                .where(packs.c.pack_no.in_(batch), packs.c.state == "live", sessions.c.state != "open")
-                .order_by(packs.c.pack_no)
-                .with_for_update(of=packs)
-            )
-        ]
-        if not locked:
-            continue
-        # A new statement: one UPDATE .. WHERE NOT EXISTS waits for a commit's lock and then uses its old snapshot.
-        named = set(
-            connection.execute(
-                select(content_packs.c.pack_no).distinct().where(content_packs.c.pack_no.in_(locked))
-            ).scalars()
-        )
-        free = [pack_no for pack_no in locked if pack_no not in named]
+    for batch in batches(sorted(set(pack_nos))):
+        # Packs alone: MariaDB would lock joined sessions too, which come earlier in the lock order.
+        locked = connection.execute(
+            select(packs.c.pack_no)
+            .where(packs.c.pack_no.in_(batch), packs.c.state == "live")
+            .order_by(packs.c.pack_no)
+            .with_for_update()
+        ).scalars()
+        candidates = set(locked)
+        # New statements: one UPDATE .. WHERE NOT EXISTS waits for a commit's lock and then uses its old snapshot.
+        candidates -= set(_owned_by_open(connection, candidates))
+        candidates -= set(_named(connection, candidates))
+        free = sorted(candidates)
         if free:
             connection.execute(
                 update(packs)
@@ -62,8 +56,23 @@ def condemn(connection: Connection, pack_nos: Collection[int]) -> tuple[int, lis
     return epoch, condemned
 
 
+def _owned_by_open(connection: Connection, pack_nos: Collection[int]) -> Iterable[int]:
+    return connection.execute(
+        select(packs.c.pack_no)
+        .join(sessions, sessions.c.session_id == packs.c.session_id)
+        .where(packs.c.pack_no.in_(pack_nos), sessions.c.state == "open")
+    ).scalars()
+
+
+def _named(connection: Connection, pack_nos: Collection[int]) -> Iterable[int]:
+    return connection.execute(
+        select(content_packs.c.pack_no).distinct().where(content_packs.c.pack_no.in_(pack_nos))
+    ).scalars()
+
+
 def sweep(connection: Connection, pack_no: int, age_min_s: float) -> SweepVerdict:
     """D1 to D3: lock the pack, wait for older sessions, look at the rows again, then state `deleting`."""
+    lock_repo(connection)
     row = connection.execute(
         select(packs.c.state, packs.c.condemned_epoch, packs.c.condemned_at)
         .where(packs.c.pack_no == pack_no)

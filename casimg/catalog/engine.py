@@ -1,47 +1,56 @@
-"""Where the three databases differ, and nowhere else: connecting, isolation, clock, what may be tried again.
+"""Where the three databases differ, and nowhere else: connecting, isolation, clock, what their errors mean.
 
 SQLite: the driver in autocommit, BEGIN IMMEDIATE, WAL, synchronous=FULL. PostgreSQL and MariaDB: READ COMMITTED, set
 explicitly. Source: docs/protocol.md, rule T.
 """
 
-import random
 import sqlite3
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from casimg.errors import CasimgError, CatalogBusyError, CatalogDamagedError, NoSpaceError
+from casimg.errors import CasimgError, CatalogBusyError, CatalogDamagedError, ConfigError, NoSpaceError, RepositoryError
 
-T = TypeVar("T")
+BUSY_TIMEOUT_S = 5.0
+"""How long SQLite itself waits for the one writer before a try counts as failed."""
 
-_RETRY_COUNT_MAX = 12
-_BUSY_TIMEOUT_MS = 30_000
+_IDLE_TIMEOUT_S = 60
+"""A writer that stops inside a transaction keeps its locks no longer than this, where the database can see to it."""
+
 _RETRYABLE_PG = {"40001", "40P01", "55P03"}
 _RETRYABLE_MY = {1213, 1205, 1020}
+_REFUSED_MY = {3819, 4025}
+"""A CHECK that fails, which the drivers of MySQL and MariaDB call operational."""
+
+_UNUSABLE_SQLITE = (
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH),
+)
 
 
-def make_engine(url: str | URL, *, writes: bool) -> Engine:
+def make_engine(url: str | URL, *, writes: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """Return an engine whose transactions are as rule T demands.
 
     Args:
         writes: False for plain reads, which on SQLite then wait for nobody.
+        busy_timeout_s: for SQLite; servers have their own lock timeouts.
+    Raises: ConfigError for a SQLite database in memory, which two engines cannot share.
     """
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, isolation_level="READ COMMITTED", pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+    name = parsed.get_backend_name()
+    if name != "sqlite":
+        engine = create_engine(parsed, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        event.listen(engine, "connect", _configure_postgresql if name == "postgresql" else _configure_mariadb)
+        return engine
+    if parsed.database in (None, "", ":memory:") or "mode=memory" in str(parsed):
+        raise ConfigError("[catalog] url", "a catalog needs a file; a database in memory ends with its process")
+    engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
     # A transaction that would write later must not begin as a reader: SQLITE_BUSY_SNAPSHOT cannot be waited out.
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
+    event.listen(engine, "connect", _configure_sqlite)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -50,30 +59,25 @@ def make_engine(url: str | URL, *, writes: bool) -> Engine:
     return engine
 
 
-def run_transaction(
-    engine: Engine,
-    work: Callable[[Connection], T],
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-    jitter: Callable[[], float] = random.random,
-) -> T:
-    """Run `work` in one transaction and commit; begin again from the start when the database says so.
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
 
-    Args:
-        work: may run several times; nothing but the database may remember a failed run.
-        sleep, jitter: seconds to wait, and a factor from 0 to 1.
-    Raises: CatalogBusyError, NoSpaceError, CatalogDamagedError, and what `work` raises.
-    """
-    for attempt in range(_RETRY_COUNT_MAX):
-        try:
-            with engine.begin() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            if not is_retryable(error):
-                raise translated(engine, error) from error
-            last = error
-        sleep(min(2.0, 0.01 * 2**attempt) * (0.5 + jitter()))
-    raise CatalogBusyError(f"{_RETRY_COUNT_MAX} tries failed, last: {last}")
+
+def _configure_postgresql(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_TIMEOUT_S}s'")
+    connection.commit()
+
+
+def _configure_mariadb(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT VERSION()")
+        if "MariaDB" in str(cursor.fetchone()):  # MySQL has no such limit
+            cursor.execute(f"SET SESSION idle_write_transaction_timeout = {_IDLE_TIMEOUT_S}")
+    connection.commit()
 
 
 def is_retryable(error: SQLAlchemyError) -> bool:
@@ -81,7 +85,7 @@ def is_retryable(error: SQLAlchemyError) -> bool:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return False
     original: Any = error.orig
-    if isinstance(original, sqlite3.OperationalError):
+    if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     code = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     if code in _RETRYABLE_PG:
@@ -92,20 +96,29 @@ def is_retryable(error: SQLAlchemyError) -> bool:
 
 def translated(engine: Engine, error: SQLAlchemyError) -> CasimgError:
     """Return our error for one of the database's."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = label_of(engine)
     original = getattr(error, "orig", None)
     code = getattr(original, "sqlite_errorcode", None)
     if code is not None:
         primary = code & 0xFF
-        if primary == sqlite3.SQLITE_FULL:
+        if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
             return NoSpaceError(where)
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # SQLITE_ERROR is a statement that does not fit the schema, although the driver calls it operational.
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             return CatalogDamagedError(where, str(original))
-        if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
-            return CatalogBusyError(f"{where} cannot be used: {original}")
-    if isinstance(error, OperationalError):
-        return CatalogBusyError(f"{where}: {original}")
+        if primary in _UNUSABLE_SQLITE:
+            return RepositoryError(where, f"the catalog cannot be used: {original}")
+    if original is not None and original.args[:1] and original.args[0] in _REFUSED_MY:
+        return CatalogDamagedError(where, str(original))
+    # The pool gives up when all its connections are in use: load, not damage.
+    if isinstance(error, (OperationalError, PoolTimeoutError)):
+        return CatalogBusyError(f"{where}: {original or error}")
     return CatalogDamagedError(where, str(original or error))
+
+
+def label_of(engine: Engine) -> str:
+    """Return the URL without its password, for messages."""
+    return engine.url.render_as_string(hide_password=True)
 
 
 def now_us(connection: Connection) -> int:
@@ -120,4 +133,4 @@ def now_us(connection: Connection) -> int:
     return int(connection.execute(expression).scalar_one())
 
 
-__all__ = ["is_retryable", "make_engine", "now_us", "run_transaction", "translated"]
+__all__ = ["BUSY_TIMEOUT_S", "is_retryable", "label_of", "make_engine", "now_us", "translated"]

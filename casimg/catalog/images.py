@@ -1,13 +1,13 @@
-"""Images and contents: rules 4 (snapshot), 6 (commit) and 11 (delete). Functions take a connection."""
+"""Images: rules 4 (snapshot of a stored image), 6 (commit) and 11 (delete). Functions take a connection."""
 
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from casimg.catalog.engine import now_us
-from casimg.catalog.packs import packs_of_content
-from casimg.catalog.rows import ContentRow, ImageRow, NewContent, NewImage, PackRow, TreeRow
+from casimg.catalog.packs import hold_packs, lock_repo
+from casimg.catalog.rows import ImageRow, NewContent, NewImage
 from casimg.catalog.schema import (
     content_hashes,
     content_packs,
@@ -15,9 +15,6 @@ from casimg.catalog.schema import (
     contents,
     image_properties,
     images,
-    packs,
-    repo,
-    sessions,
 )
 from casimg.catalog.sessions import beat, close_session, time_of
 from casimg.catalog.transaction import batches
@@ -26,7 +23,6 @@ from casimg.errors import (
     CatalogDamagedError,
     ImageNotFoundError,
     NameTakenError,
-    PackGoneError,
     ProtectedImageError,
     SessionFencedError,
 )
@@ -83,8 +79,8 @@ def commit(
         raise CatalogDamagedError(f"content {content.content_id}", "it is not pending for this session")
     if unique_name:
         _check_name_free(connection, image_id)
-    _hold_packs(connection, pack_nos)
-    for batch in batches(sorted(pack_nos)):
+    hold_packs(connection, pack_nos)
+    for batch in batches(sorted(set(pack_nos))):
         connection.execute(
             insert(content_packs), [{"content_id": content.content_id, "pack_no": pack_no} for pack_no in batch]
         )
@@ -96,42 +92,9 @@ def commit(
         connection.execute(insert(content_hashes).values(content_id=content.content_id, algo=algo, value=value))
 
 
-def _hold_packs(connection: Connection, pack_nos: Collection[int]) -> None:
-    """K3: lock all packs, every one live or condemned, then revive the condemned. Locked first: the other order
-    refuses good commits on PostgreSQL."""
-    missing = set(pack_nos)
-    condemned: list[int] = []
-    for batch in batches(sorted(pack_nos)):
-        found = connection.execute(
-            select(packs.c.pack_no, packs.c.state)
-            .where(packs.c.pack_no.in_(batch), packs.c.state.in_(["live", "condemned"]))
-            .order_by(packs.c.pack_no)
-            .with_for_update(read=True)
-        )
-        for row in found:
-            missing.discard(row.pack_no)
-            if row.state == "condemned":
-                condemned.append(row.pack_no)
-    if missing:
-        raise PackGoneError(sorted(missing))
-    revive(connection, condemned)
-
-
-def revive(connection: Connection, pack_nos: Collection[int]) -> None:
-    """Take condemned packs back. Raises: PackGoneError when one is past that."""
-    for batch in batches(sorted(pack_nos)):
-        done = connection.execute(
-            update(packs)
-            .where(packs.c.pack_no.in_(batch), packs.c.state.in_(["live", "condemned"]))
-            .values(state="live", condemned_epoch=None, condemned_at=None)
-        )
-        if done.rowcount != len(batch):
-            raise PackGoneError(batch)
-
-
 def _check_name_free(connection: Connection, image_id: ImageId) -> None:
     """Raise NameTakenError when another active image has the name; the `repo` row makes committers take turns."""
-    connection.execute(update(repo).values(epoch=repo.c.epoch))
+    lock_repo(connection)
     name = connection.execute(select(images.c.name).where(images.c.id == image_id)).scalar_one()
     others = named(connection, name, except_id=image_id)
     if others:
@@ -145,7 +108,7 @@ def named(connection: Connection, name: str, except_id: ImageId | None = None) -
         .where(images.c.name == name, images.c.status == "active", images.c.id != (except_id or ""))
         .order_by(images.c.created_at, images.c.id)
     )
-    # MariaDB's usual collations call "A" and "a" equal; names here are exact.
+    # MariaDB takes "web" and "web " for equal; names here are exact.
     return [ImageId(row.id) for row in rows if row.name == name]
 
 
@@ -175,22 +138,6 @@ def snapshot_row(
         _check_name_free(connection, new.id)
 
 
-def note_content(connection: Connection, session_id: SessionId, image_id: ImageId) -> list[PackRow]:
-    """N1, N2: the packs of an active image's content, in one plain statement; condemned ones are revived.
-
-    Raises: SessionFencedError, ImageNotFoundError when the image is gone, PackGoneError.
-    """
-    beat(connection, session_id)
-    row = connection.execute(
-        select(images.c.content_id).where(images.c.id == image_id, images.c.status == "active")
-    ).first()
-    if row is None or row.content_id is None:
-        raise ImageNotFoundError(image_id)
-    found = packs_of_content(connection, ContentId(row.content_id))
-    revive(connection, [pack.pack_no for pack in found if pack.state != "live"])
-    return found
-
-
 def delete_image(connection: Connection, image_id: ImageId) -> None:
     """Rule 11: one status update. Raises: ImageNotFoundError, ProtectedImageError."""
     now = now_us(connection)
@@ -218,7 +165,8 @@ def list_images(connection: Connection, name: str | None, include_deleted: bool)
     query = query.where(images.c.status.in_(["active", "deleted"] if include_deleted else ["active"]))
     if name is not None:
         query = query.where(images.c.name == name)
-    rows = connection.execute(query).all()
+    # MariaDB takes "web" and "web " for equal.
+    rows = [row for row in connection.execute(query) if name is None or row.name == name]
     properties = _properties(connection, [row.id for row in rows])
     return [_image_row(row, properties.get(row.id, {})) for row in rows]
 
@@ -251,6 +199,14 @@ def image_by_id(connection: Connection, image_id: ImageId) -> ImageRow:
     return _image_row(row, _properties(connection, [image_id]).get(image_id, {}))
 
 
+def children(connection: Connection, image_id: ImageId) -> list[ImageRow]:
+    """Return the active images whose parent is this one, oldest first."""
+    query = _images().where(images.c.parent_id == image_id, images.c.status == "active")
+    rows = connection.execute(query.order_by(images.c.created_at, images.c.id)).all()
+    properties = _properties(connection, [row.id for row in rows])
+    return [_image_row(row, properties.get(row.id, {})) for row in rows]
+
+
 def images_of_packs(connection: Connection, pack_nos: Collection[int]) -> list[ImageRow]:
     """Return the active images whose content names one of these packs."""
     found: dict[str, ImageRow] = {}
@@ -259,96 +215,6 @@ def images_of_packs(connection: Connection, pack_nos: Collection[int]) -> list[I
         rows = connection.execute(_images().where(images.c.status == "active", images.c.content_id.in_(users)))
         found.update((row.id, _image_row(row, {})) for row in rows)
     return list(found.values())
-
-
-def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
-    """Return a content with its trees and hashes. Raises: CatalogDamagedError when it is not there."""
-    row = connection.execute(select(contents).where(contents.c.content_id == content_id)).first()
-    if row is None:
-        raise CatalogDamagedError(f"content {content_id}", "an image names it, but it has no row")
-    trees = connection.execute(select(content_trees).where(content_trees.c.content_id == content_id))
-    hashes = connection.execute(select(content_hashes).where(content_hashes.c.content_id == content_id))
-    return ContentRow(
-        content_id=content_id,
-        state=row.state,
-        size=row.size,
-        hole_size=row.hole_size,
-        trees=tuple(TreeRow(tree.role, None if tree.root is None else bytes(tree.root), tree.size) for tree in trees),
-        hashes={item.algo: item.value for item in hashes},
-    )
-
-
-def dead_contents(connection: Connection) -> list[ContentId]:
-    """Return contents that no image which is not deleted points to, and whose session is not open."""
-    used = select(images.c.id).where(
-        images.c.status != "deleted",
-        or_(images.c.content_id == contents.c.content_id, images.c.staged_content_id == contents.c.content_id),
-        # What a dead session was saving is dead too.
-        or_(
-            images.c.status != "saving",
-            images.c.session_id.in_(select(sessions.c.session_id).where(sessions.c.state == "open")),
-        ),
-    )
-    rows = connection.execute(
-        select(contents.c.content_id)
-        .join(sessions, sessions.c.session_id == contents.c.session_id)
-        .where(~used.exists(), or_(contents.c.state == "complete", sessions.c.state != "open"))
-    )
-    return [ContentId(row.content_id) for row in rows]
-
-
-def end_dead_saves(connection: Connection) -> int:
-    """Make images deleted that sessions no longer open were saving."""
-    now = now_us(connection)
-    over = select(sessions.c.session_id).where(sessions.c.state != "open")
-    done = connection.execute(
-        update(images)
-        .where(images.c.status == "saving", images.c.session_id.in_(over))
-        .values(status="deleted", deleted_at=now, updated_at=now)
-    )
-    return int(done.rowcount)
-
-
-def deleted_with_content(connection: Connection) -> list[ImageId]:
-    """Return deleted images that still point to a content: their records may still be there."""
-    rows = connection.execute(
-        select(images.c.id).where(
-            images.c.status == "deleted",
-            or_(images.c.content_id.is_not(None), images.c.staged_content_id.is_not(None)),
-        )
-    )
-    return [ImageId(row.id) for row in rows]
-
-
-def forget_content(connection: Connection, image_id: ImageId) -> None:
-    """Take the content from a deleted image, after its records are gone."""
-    connection.execute(
-        update(images)
-        .where(images.c.id == image_id, images.c.status == "deleted")
-        .values(content_id=None, staged_content_id=None)
-    )
-
-
-def reap_content(connection: Connection, content_id: ContentId) -> bool:
-    """Remove the rows of a content that no image points to; decided under its lock. Again is harmless."""
-    locked = connection.execute(
-        update(contents).where(contents.c.content_id == content_id).values(content_id=content_id)
-    )
-    if locked.rowcount != 1:
-        return False
-    used = connection.execute(
-        select(images.c.id).where(or_(images.c.content_id == content_id, images.c.staged_content_id == content_id))
-    ).first()
-    owner = connection.execute(
-        select(contents.c.state, sessions.c.state.label("session_state"))
-        .join(sessions, sessions.c.session_id == contents.c.session_id)
-        .where(contents.c.content_id == content_id)
-    ).one()
-    if used is not None or (owner.state == "pending" and owner.session_state == "open"):
-        return False
-    for table in (content_packs, content_trees, content_hashes, contents):
-        connection.execute(delete(table).where(table.c.content_id == content_id))
-    return True
 
 
 def _insert_image(
@@ -391,7 +257,7 @@ def _insert_image(
 def _properties(connection: Connection, image_ids: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for batch in batches(image_ids):
-        rows = connection.execute(select(image_properties).where(and_(image_properties.c.image_id.in_(batch))))
+        rows = connection.execute(select(image_properties).where(image_properties.c.image_id.in_(batch)))
         for row in rows:
             found.setdefault(row.image_id, {})[row.name] = row.value
     return found

@@ -10,10 +10,10 @@ from casimg.catalog.rows import NewPack, PackRow
 from casimg.catalog.schema import content_packs, packs, repo, sessions
 from casimg.catalog.sessions import beat
 from casimg.catalog.transaction import batches
-from casimg.errors import SessionFencedError
+from casimg.errors import CatalogDamagedError, PackGoneError, SessionFencedError
 from casimg.ids import ContentId, PackId, SessionId
 
-_COLUMNS = (
+PACK_COLUMNS = (
     packs.c.pack_no,
     packs.c.backend_id,
     packs.c.pack_id,
@@ -49,7 +49,7 @@ def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
     """
     own = select(sessions.c.session_id).where(sessions.c.session_id == session_id, sessions.c.state == "open")
     found = connection.execute(
-        select(*_COLUMNS)
+        select(*PACK_COLUMNS)
         .join(sessions, (sessions.c.session_id == session_id) & (sessions.c.state == "open"))
         .where(packs.c.state == "live")
     ).all()
@@ -61,7 +61,7 @@ def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
 def insert_pack(connection: Connection, session_id: SessionId, new: NewPack) -> int:
     """I2: the session's beat is the guard; the same pack sent again by the same session is done already.
 
-    Raises: SessionFencedError.
+    Raises: SessionFencedError; CatalogDamagedError when the pack is another session's.
     """
     beat(connection, session_id)
     before = connection.execute(
@@ -71,7 +71,8 @@ def insert_pack(connection: Connection, session_id: SessionId, new: NewPack) -> 
     ).first()
     if before is not None:
         if before.session_id != session_id:
-            raise SessionFencedError(session_id)
+            why = f"it belongs to session {before.session_id}, though ids are never used twice"
+            raise CatalogDamagedError(f"pack {new.pack_id.hex()}", why)
         return int(before.pack_no)
     done = connection.execute(
         insert(packs).values(
@@ -95,6 +96,44 @@ def insert_pack(connection: Connection, session_id: SessionId, new: NewPack) -> 
     return int(key[0])
 
 
+def lock_repo(connection: Connection) -> int:
+    """Take the `repo` row, which comes before packs in the lock order, and return the epoch."""
+    return int(connection.execute(select(repo.c.epoch).with_for_update()).scalar_one())
+
+
+def hold_packs(connection: Connection, pack_nos: Collection[int]) -> None:
+    """K3: lock all packs, every one live or condemned, then revive the condemned. Raises: PackGoneError.
+
+    Locked first, revived second: the other order refuses good commits on PostgreSQL.
+    """
+    missing = set(pack_nos)
+    condemned: list[int] = []
+    for batch in batches(sorted(missing)):
+        found = connection.execute(
+            select(packs.c.pack_no, packs.c.state)
+            .where(packs.c.pack_no.in_(batch), packs.c.state.in_(["live", "condemned"]))
+            .order_by(packs.c.pack_no)
+            .with_for_update(read=True)
+        ).all()
+        missing.difference_update(row.pack_no for row in found)
+        condemned += [row.pack_no for row in found if row.state == "condemned"]
+    if missing:
+        raise PackGoneError(sorted(missing))
+    revive(connection, condemned)
+
+
+def revive(connection: Connection, pack_nos: Collection[int]) -> None:
+    """N2: take condemned packs back. Raises: PackGoneError when one is past that."""
+    for batch in batches(sorted(set(pack_nos))):
+        done = connection.execute(
+            update(packs)
+            .where(packs.c.pack_no.in_(batch), packs.c.state.in_(["live", "condemned"]))
+            .values(state="live", condemned_epoch=None, condemned_at=None)
+        )
+        if done.rowcount != len(batch):
+            raise PackGoneError(batch)
+
+
 def next_change(connection: Connection) -> int:
     """Count a change of packs in the transaction that makes it: commits then have the order of the numbers."""
     connection.execute(update(repo).values(change_no=repo.c.change_no + 1))
@@ -103,20 +142,20 @@ def next_change(connection: Connection) -> int:
 
 def packs_by_number(connection: Connection, pack_nos: Collection[int]) -> list[PackRow]:
     found: list[PackRow] = []
-    for batch in batches(sorted(pack_nos)):
-        rows = connection.execute(select(*_COLUMNS).where(packs.c.pack_no.in_(batch)))
+    for batch in batches(sorted(set(pack_nos))):
+        rows = connection.execute(select(*PACK_COLUMNS).where(packs.c.pack_no.in_(batch)).order_by(packs.c.pack_no))
         found += [pack_row(row) for row in rows]
     return found
 
 
 def packs_in(connection: Connection, states: Iterable[str]) -> list[PackRow]:
-    rows = connection.execute(select(*_COLUMNS).where(packs.c.state.in_(list(states))).order_by(packs.c.pack_no))
+    rows = connection.execute(select(*PACK_COLUMNS).where(packs.c.state.in_(list(states))).order_by(packs.c.pack_no))
     return [pack_row(row) for row in rows]
 
 
 def packs_of_content(connection: Connection, content_id: ContentId) -> list[PackRow]:
     rows = connection.execute(
-        select(*_COLUMNS)
+        select(*PACK_COLUMNS)
         .join(content_packs, content_packs.c.pack_no == packs.c.pack_no)
         .where(content_packs.c.content_id == content_id)
         .order_by(packs.c.pack_no)
@@ -128,7 +167,7 @@ def unreferenced(connection: Connection) -> list[PackRow]:
     """C1: candidates: live, no content names them, owner not open. A plain read: `condemn` decides again."""
     named = exists().where(content_packs.c.pack_no == packs.c.pack_no)
     rows = connection.execute(
-        select(*_COLUMNS)
+        select(*PACK_COLUMNS)
         .join(sessions, sessions.c.session_id == packs.c.session_id)
         .where(packs.c.state == "live", sessions.c.state != "open", ~named)
         .order_by(packs.c.pack_no)
@@ -142,7 +181,7 @@ def named_only_by(connection: Connection, content_ids: Collection[ContentId]) ->
     dead = set(content_ids)
     for batch in batches(sorted(dead)):
         rows = connection.execute(
-            select(*_COLUMNS)
+            select(*PACK_COLUMNS)
             .distinct()
             .join(content_packs, content_packs.c.pack_no == packs.c.pack_no)
             .where(content_packs.c.content_id.in_(batch), packs.c.state == "live")

@@ -57,6 +57,27 @@ class PackRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PackTotals:
+    """Packs of one kind in one state; sizes in bytes."""
+
+    kind: int
+    state: str
+    pack_count: int
+    size: int
+    plain_size: int
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogTotals:
+    image_counts: Mapping[str, int]
+    """By status; a status without images is absent."""
+    content_counts: Mapping[str, int]
+    """By state."""
+    packs: tuple[PackTotals, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TreeRow:
     """A tree of a content; root None is nothing but zeros."""
 

@@ -5,6 +5,8 @@ UTC microseconds since 1970 as 64-bit integers: three databases, three ideas of 
 Text is compared byte for byte: names and properties that differ in case only are different, on MariaDB too.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -39,7 +41,7 @@ _AUTO: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
 # MariaDB cannot index a BLOB whole, which LargeBinary is there.
 _ID32 = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 
-MYSQL_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+MYSQL_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 SESSION_KINDS = ("ingest", "snapshot", "repack", "repair", "gc")
 IMAGE_STATUSES = (
     *("queued", "saving", "active", "deleted"),

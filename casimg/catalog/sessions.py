@@ -36,7 +36,7 @@ def open_session(connection: Connection, session_id: SessionId, kind: str) -> No
     now = now_us(connection)
     pid, pid_start = own_pid()
     columns = ("session_id", "kind", "node", "pid", "pid_start", "state", "epoch", "beats", "heartbeat", "opened_at")
-    done = connection.execute(
+    connection.execute(
         insert(sessions).from_select(
             columns,
             select(
@@ -53,7 +53,8 @@ def open_session(connection: Connection, session_id: SessionId, kind: str) -> No
             ),
         )
     )
-    if done.rowcount != 1:
+    # Asked, not counted: on PostgreSQL SQLAlchemy counts no INSERT.
+    if connection.execute(select(sessions.c.epoch).where(sessions.c.session_id == session_id)).first() is None:
         raise CatalogDamagedError("repo", "the one row that holds the epoch is missing")
 
 

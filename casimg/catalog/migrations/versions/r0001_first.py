@@ -1,5 +1,7 @@
 """First schema: the tables of docs/protocol.md."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -10,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 _ID32 = sa.LargeBinary(length=32).with_variant(mysql.BINARY(length=32), "mysql", "mariadb")
-_MYSQL_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_MYSQL_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def upgrade() -> None:

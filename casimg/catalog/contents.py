@@ -1,0 +1,128 @@
+"""Contents: rule 4 (note a parent's packs) and rule 11 (reap what no image points to). Functions take a connection."""
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete, or_, select, update
+
+from casimg.catalog.engine import now_us
+from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
+from casimg.catalog.rows import ContentRow, PackRow, TreeRow
+from casimg.catalog.schema import content_hashes, content_packs, content_trees, contents, images, packs, sessions
+from casimg.catalog.sessions import beat
+from casimg.errors import CatalogDamagedError, ImageNotFoundError
+from casimg.ids import ContentId, ImageId, SessionId
+
+
+def note_content(connection: Connection, session_id: SessionId, image_id: ImageId) -> list[PackRow]:
+    """N1, N2: the packs of an active image's content, held for this session; condemned ones are revived.
+
+    Raises: SessionFencedError, ImageNotFoundError when the image is gone, PackGoneError.
+    """
+    beat(connection, session_id)
+    # One plain statement: asked in two, a collection between them could answer "active" and then "no packs". The
+    # outer join keeps apart an image that is gone (no row) and one of nothing but zeros (a row without a pack).
+    rows = connection.execute(
+        select(*PACK_COLUMNS)
+        .select_from(images)
+        .join(sessions, (sessions.c.session_id == session_id) & (sessions.c.state == "open"))
+        .join(contents, (contents.c.content_id == images.c.content_id) & (contents.c.state == "complete"))
+        .outerjoin(content_packs, content_packs.c.content_id == contents.c.content_id)
+        .outerjoin(packs, packs.c.pack_no == content_packs.c.pack_no)
+        .where(images.c.id == image_id, images.c.status == "active")
+        .order_by(packs.c.pack_no)
+    ).all()
+    if not rows:
+        raise ImageNotFoundError(image_id)
+    found = [pack_row(row) for row in rows if row.pack_no is not None]
+    revive(connection, [pack.pack_no for pack in found if pack.state != "live"])
+    return [replace(pack, state="live") for pack in found]
+
+
+def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
+    """Return a content with its trees and hashes. Raises: CatalogDamagedError when it is not there."""
+    row = connection.execute(select(contents).where(contents.c.content_id == content_id)).first()
+    if row is None:
+        raise CatalogDamagedError(f"content {content_id}", "an image names it, but it has no row")
+    trees = connection.execute(select(content_trees).where(content_trees.c.content_id == content_id))
+    hashes = connection.execute(select(content_hashes).where(content_hashes.c.content_id == content_id))
+    return ContentRow(
+        content_id=content_id,
+        state=row.state,
+        size=row.size,
+        hole_size=row.hole_size,
+        trees=tuple(TreeRow(tree.role, None if tree.root is None else bytes(tree.root), tree.size) for tree in trees),
+        hashes={item.algo: item.value for item in hashes},
+    )
+
+
+def dead_contents(connection: Connection) -> list[ContentId]:
+    """Return contents that no image which is not deleted points to, and whose session is not open."""
+    used = select(images.c.id).where(
+        images.c.status != "deleted",
+        or_(images.c.content_id == contents.c.content_id, images.c.staged_content_id == contents.c.content_id),
+        # What a dead session was saving is dead too.
+        or_(
+            images.c.status != "saving",
+            images.c.session_id.in_(select(sessions.c.session_id).where(sessions.c.state == "open")),
+        ),
+    )
+    rows = connection.execute(
+        select(contents.c.content_id)
+        .join(sessions, sessions.c.session_id == contents.c.session_id)
+        .where(~used.exists(), or_(contents.c.state == "complete", sessions.c.state != "open"))
+    )
+    return [ContentId(row.content_id) for row in rows]
+
+
+def end_dead_saves(connection: Connection) -> int:
+    """Make images deleted that sessions no longer open were saving."""
+    now = now_us(connection)
+    over = select(sessions.c.session_id).where(sessions.c.state != "open")
+    done = connection.execute(
+        update(images)
+        .where(images.c.status == "saving", images.c.session_id.in_(over))
+        .values(status="deleted", deleted_at=now, updated_at=now)
+    )
+    return int(done.rowcount)
+
+
+def deleted_with_content(connection: Connection) -> list[ImageId]:
+    """Return deleted images that still point to a content: their records may still be there."""
+    rows = connection.execute(
+        select(images.c.id).where(
+            images.c.status == "deleted",
+            or_(images.c.content_id.is_not(None), images.c.staged_content_id.is_not(None)),
+        )
+    )
+    return [ImageId(row.id) for row in rows]
+
+
+def forget_content(connection: Connection, image_id: ImageId) -> None:
+    """Take the content from a deleted image, after its records are gone."""
+    connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "deleted")
+        .values(content_id=None, staged_content_id=None)
+    )
+
+
+def reap_content(connection: Connection, content_id: ContentId) -> bool:
+    """Remove the rows of a content that no image points to; decided under its lock. Again is harmless."""
+    locked = connection.execute(
+        update(contents).where(contents.c.content_id == content_id).values(content_id=content_id)
+    )
+    if locked.rowcount != 1:
+        return False
+    used = connection.execute(
+        select(images.c.id).where(or_(images.c.content_id == content_id, images.c.staged_content_id == content_id))
+    ).first()
+    owner = connection.execute(
+        select(contents.c.state, sessions.c.state.label("session_state"))
+        .join(sessions, sessions.c.session_id == contents.c.session_id)
+        .where(contents.c.content_id == content_id)
+    ).one()
+    if used is not None or (owner.state == "pending" and owner.session_state == "open"):
+        return False
+    for table in (content_packs, content_trees, content_hashes, contents):
+        connection.execute(delete(table).where(table.c.content_id == content_id))
+    return True
