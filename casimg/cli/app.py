@@ -148,9 +148,11 @@ def main() -> None:
 def _run(settings: Settings) -> int:
     previous = signal.signal(signal.SIGINT, _on_interrupt(settings))
     try:
-        result = main_group.main(standalone_mode=False, obj=settings)
+        # Not main_group.main(): that turns a closed pipe into exit code 1.
+        with main_group.make_context("casimg", sys.argv[1:], obj=settings) as context:
+            main_group.invoke(context)
         sys.stdout.flush()
-        return int(result) if isinstance(result, int) else exit_codes.OK
+        return exit_codes.OK
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
