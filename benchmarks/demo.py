@@ -67,7 +67,7 @@ class Demo:
             stored = self.store_all(repo, images, extras)
             rows = [self.give_back(repo, item) for item in stored]
             stats = repo.stats()
-            first, second = stored[0], stored[1]
+            first, second = stored[0], next(item for item in stored if item.file == images.second)
             verified = self.timed(
                 f"verify {first.name}", lambda tell: repo.verify(first.image_id, first.file, progress=tell)
             )
@@ -95,18 +95,22 @@ class Demo:
         )
 
     def store_all(self, repo: casimg.Repository, images: DemoImages, extras: list[Path]) -> list[Stored]:
-        """Put the images and take the snapshots; the first two are system-a and system-b."""
-        named = [("system-a", images.first), ("system-b", images.second), *((printable(path), path) for path in extras)]
-        stored = [self.put(repo, name, file) for name, file in named]
-        parent = stored[0].image_id
+        """Put system-a, take its snapshots, put system-b and the others.
+
+        system-b comes after the snapshots: a chunk that a later image finds in its packs would keep them whole when
+        system-b is deleted.
+        """
+        first = self.put(repo, "system-a", images.first)
+        parent = first.image_id
         name = "snapshot of system-a"
         report = self.timed(name, lambda _: repo.snapshot_report(parent, name=name))
-        stored.append(Stored(name, image_id(report), images.first, report, instant=True))
+        instant = Stored(name, image_id(report), images.first, report, instant=True)
         changed = self.write_changed_map(images)
         with_map = self.snapshot(repo, parent, "a day later, with map", images.third, changed)
         without = self.snapshot(repo, parent, "a day later, no map", images.third, None)
         self.expect(with_map.report.root == without.report.root, "the snapshots with and without a map differ")
-        return [*stored, with_map, without]
+        others = [("system-b", images.second), *((printable(path), path) for path in extras)]
+        return [first, instant, with_map, without, *(self.put(repo, name, file) for name, file in others)]
 
     def write_changed_map(self, images: DemoImages) -> Path:
         """Write the map of what the day changed, as lines `offset size`, and return its path."""
