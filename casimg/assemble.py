@@ -33,9 +33,9 @@ from casimg.pack.reader import read_frame
 
 _COALESCE_GAP_MAX = 512 * KIB  # reading a gap is cheaper than another request
 _COALESCE_SIZE_MAX = 8 * MIB
-_COALESCE_COUNT_MAX = 16
+_COALESCE_COUNT_MAX = 8  # 2 MiB of plain bytes: what a thread holds beside its segment
 _FRAME_SIZE_MAX = 2 * FRAME_PLAIN_MAX  # an index entry that says more is damaged
-_FRAME_CACHE_SIZE = 24 * MIB
+_FRAME_CACHE_SIZE = 16 * MIB
 _NODE_CACHE_COUNT = 128
 
 

@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterable
 
 from casimg.catalog import ImageRow, PackRow
+from casimg.dedup import KnownChunks
 from casimg.errors import CasimgError, DamageError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
 from casimg.formats.record import RECORD_SIZE_MAX, decode_record
-from casimg.ids import NodeId, PackId
+from casimg.ids import ContentId, NodeId, PackId
+from casimg.index.entries import EntryLists
 from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, pack_id_of_key, pack_key, record_key
-from casimg.pack.reader import read_trailer, salvage, verify_pack
+from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import CheckReport, Problem
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
@@ -56,7 +58,10 @@ def check(wiring: Wiring, *, read_data: bool, progress: ProgressCallback | None)
 class _Check:
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
-        self._known: set[bytes] = set()
+        # Entry lists of sound packs answer for chunks; ids are never collected, so memory does not grow with the data.
+        self._sound: dict[int, PackRow] = {}
+        self._lost: set[bytes] = set()
+        self._entries = EntryLists(lambda pack_no: wiring.load_trailer(self._sound[pack_no]))
         self._walked: set[NodeId] = set()
         self.problems: list[Problem] = []
         self.read_size = 0
@@ -86,15 +91,11 @@ class _Check:
         """Check the entry list of a pack and remember its ids."""
         self.done_size += row.size
         try:
-            trailer = read_trailer(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size, row.trailer_offset)
+            read_trailer(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size, row.trailer_offset)
         except CasimgError as error:
             self._pack_problem("pack-damaged", row, str(error))
-            # What the frames still hold is usable, so it is not lost.
-            with contextlib.suppress(CasimgError):
-                trailer = salvage(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size)
-                self._known.update(trailer.id_at(entry) for entry in range(trailer.entry_count))
-            return
-        self._known.update(trailer.id_at(entry) for entry in range(trailer.entry_count))
+        # Also with a damaged trailer: what the frames still hold is usable, so it is not lost.
+        self._sound[row.pack_no] = row
 
     def read_pack(self, row: PackRow) -> None:
         """Check every byte of a pack."""
@@ -106,36 +107,46 @@ class _Check:
             return
         self.read_size += read_size
         self.done_size += row.size
-        lost = {chunk for problem in found for chunk in problem.lost}
+        self._lost.update(chunk for problem in found for chunk in problem.lost)
         for problem in found:
             where = "" if problem.offset is None else f" at byte {problem.offset}"
             cost = f" ({len(problem.lost)} chunks)" if problem.lost else ""
             self._pack_problem("pack-damaged", row, f"{problem.why}{where}{cost}")
         if not found:
             self._wiring.catalog.mark_verified(row.pack_no)
-        try:
-            trailer = self._wiring.load_trailer(row)
-        except CasimgError:
-            return
-        self._known.update({trailer.id_at(entry) for entry in range(trailer.entry_count)} - lost)
+        self._sound[row.pack_no] = row
 
     def walk_image(self, image: ImageRow) -> None:
         """Check that every node of an image reads and every chunk has a place."""
         if image.content_id is None:
             return
         missing: set[bytes] = set()
+        known = KnownChunks(self._wiring.index, self._entries, set(self._sound))
         try:
             reader = self._wiring.reader(image.content_id)
             for node_id, node in node_ids(reader.node, reader.tree, self._walked.__contains__):
-                chunks = [chunk for chunk in node.ids if chunk not in self._known] if isinstance(node, Leaf) else []
-                missing.update(chunks)
-                if not chunks and isinstance(node, Leaf):
+                if not isinstance(node, Leaf):
+                    continue
+                with known.reading() as find:
+                    absent = [chunk for chunk in node.ids if chunk in self._lost or find(chunk) is None]
+                missing.update(absent)
+                if not absent:
                     self._walked.add(node_id)
+            missing -= self._in_entry_lists(image.content_id, missing - self._lost)
         except CasimgError as error:
             self.problems.append(Problem("node-damaged", str(error), (_label(image),)))
         if missing:
             what = f"{len(missing)} chunks are in no readable pack, first {min(missing).hex()}"
             self.problems.append(Problem("chunk-lost", what, (_label(image),)))
+
+    def _in_entry_lists(self, content_id: ContentId, chunks: set[bytes]) -> set[bytes]:
+        """Return those of the chunks that the content's own packs hold though the index does not lead there."""
+        found: set[bytes] = set()
+        for row in self._wiring.catalog.content_packs(content_id) if chunks else ():
+            if row.pack_no in self._sound:
+                with contextlib.suppress(CasimgError):
+                    found.update(chunk for chunk, *_ in self._entries.get(row.pack_no).places() if chunk in chunks)
+        return found
 
     def read_record(self, image: ImageRow) -> None:
         """Check the record that `recover` would need."""

@@ -9,10 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from casimg.assemble import ContentReader
 from casimg.constants import BLOCK_SIZE, SEGMENT_SIZE
-from casimg.formats.node import Leaf
 from casimg.image_file import read_range
 from casimg.manifest.diff import changed_ranges, differing_segments
-from casimg.manifest.walk import load_leaf, node_ids
+from casimg.manifest.walk import load_leaf
 from casimg.progress import Progress, ProgressCallback, check_cancel
 from casimg.restore import Span, spans
 from casimg.results import ByteRange, DiffReport, Image, VerifyReport
@@ -170,7 +169,6 @@ def diff(a: ContentReader, b: ContentReader, image_a: Image, image_b: Image, *, 
             only_b.update(zip(leaf_b.ids, (size for size, chunk in leaf_b.entries() if chunk is not None), strict=True))
     for chunk in in_a:
         only_b.pop(chunk, None)
-    _drop_chunks_elsewhere(a, only_b)
     small, large = sorted((a.tree.size, b.tree.size))
     if small != large:
         ranges.append((small, large))
@@ -185,18 +183,6 @@ def diff(a: ContentReader, b: ContentReader, image_a: Image, image_b: Image, *, 
         only_in_b_size=sum(only_b.values()),
         exact=exact,
     )
-
-
-def _drop_chunks_elsewhere(a: ContentReader, chunks: dict[bytes, int]) -> None:
-    """Take out of `chunks` those that `a` has anywhere: moved data is not new data."""
-    if not chunks:
-        return
-    seen: set[bytes] = set()
-    for node_id, node in node_ids(a.node, a.tree, seen.__contains__):
-        seen.add(node_id)
-        if isinstance(node, Leaf):
-            for chunk in node.ids:
-                chunks.pop(chunk, None)
 
 
 def _exact(a: ContentReader, b: ContentReader, ranges: list[tuple[int, int]], common: int) -> list[tuple[int, int]]:

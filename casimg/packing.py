@@ -24,7 +24,7 @@ from casimg.pack.writer import FinishedPack, SpoolPack
 _log = logging.getLogger("casimg.packing")
 
 _UNSHIPPED_MAX = 2  # packs finished but not yet durable; bounds the spool and what a crash repeats
-_INDEX_BATCH_PACKS = 8  # an LMDB commit costs two fsyncs; 8 packs are about 33,000 entries
+_INDEX_BATCH_PACKS = 2  # about 8,000 entries: an LMDB commit holds a dirty page for each in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,8 @@ class DiffReport:
 
     Attributes:
         exact: True when ranges are 4 KiB blocks that were compared, False when they are whole differing chunks.
-        only_in_b_size: plain bytes of chunks of `b` that `a` does not have at all.
+        only_in_b_size: plain bytes of chunks in differing segments of `b` that no differing segment of `a` has; data
+            that moved far counts as new.
     """
 
     a: Image

@@ -134,7 +134,7 @@ path = "spool"
 
 [write]
 level = 3              # zstd level of new data
-threads = 0            # 0: all cores
+threads = 0            # 0: all cores, at most 8; each costs about 16 MiB
 """
 
 

@@ -13,7 +13,7 @@ from casimg.formats.pack import PackTrailer
 from casimg.index.lmdb_index import Index
 
 _log = logging.getLogger("casimg.index")
-_BATCH_ENTRIES = 200_000
+_BATCH_ENTRIES = 100_000  # about 20 MiB of sorted places in memory
 
 
 class PackRef(Protocol):

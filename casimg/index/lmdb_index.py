@@ -26,6 +26,7 @@ from casimg.index.place import Place, decode_place, encode_place
 _log = logging.getLogger("casimg.index")
 
 _LAYOUT: Final = b"casimg index 1"
+_TRANSACTION_ENTRIES: Final = 8192  # 32 MiB of dirty pages at most
 _PACK_NO: Final = struct.Struct(">I")
 _MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
@@ -136,7 +137,10 @@ class Index:
             return {_PACK_NO.unpack(key)[0]: bytes(value) for key, value in cursor if len(key) == _PACK_NO.size}
 
     def add_packs(self, packs: Sequence[tuple[int, bytes, HasPlaces]]) -> None:
-        """Add all places of these packs (number, id, entry list) in one transaction; again is harmless.
+        """Add all places of these packs (number, id, entry list); again is harmless.
+
+        The packs count as applied when all their places are in. Transactions are short: each random insert dirties a
+        page of 4 KiB that LMDB holds in anonymous memory until its commit.
 
         Raises: NoSpaceError, IndexDamagedError.
         """
@@ -146,11 +150,13 @@ class Index:
             for pack_no, _, trailer in packs
             for chunk, *rest in trailer.places()
         )
-        with self._translating(), self._env.begin(write=True) as txn:
-            with txn.cursor(self._places) as cursor:
-                cursor.putmulti(items)
-            for pack_no, pack_id, _ in packs:
-                txn.put(_PACK_NO.pack(pack_no), pack_id, db=self._packs)
+        with self._translating():
+            for start in range(0, len(items), _TRANSACTION_ENTRIES):
+                with self._env.begin(write=True) as txn, txn.cursor(self._places) as cursor:
+                    cursor.putmulti(items[start : start + _TRANSACTION_ENTRIES])
+            with self._env.begin(write=True) as txn:
+                for pack_no, pack_id, _ in packs:
+                    txn.put(_PACK_NO.pack(pack_no), pack_id, db=self._packs)
 
     def remove_packs(self, packs: Sequence[tuple[int, HasPlaces | None]]) -> None:
         """Forget packs; without an entry list their places stay until a rebuild, and readers skip them."""
