@@ -52,9 +52,7 @@ size_t casimg_mincdc_scalar(const uint8_t *d, size_t n, uint32_t size_min)
     return size_min + finish(p, 1, n - size_min + 1, hash_at(p), 0);
 }
 
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-
+#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__)
 /* Of the lanes' best values pick the smallest, and among equals the smallest position. Lane l of block b has seen the
  * positions b + 4 l + 0 .. 3; which of the four it was is found by looking again. */
 static inline size_t pick(const uint8_t *p, const uint32_t *values, const uint32_t *blocks, size_t lanes, uint32_t *best)
@@ -76,6 +74,10 @@ static inline size_t pick(const uint8_t *p, const uint32_t *values, const uint32
     *best = low;
     return at;
 }
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
 
 __attribute__((target("avx2"))) size_t casimg_mincdc_avx2(const uint8_t *d, size_t n, uint32_t size_min)
 {
@@ -170,22 +172,10 @@ size_t casimg_mincdc_neon(const uint8_t *d, size_t n, uint32_t size_min)
         value = vminq_u32(value, four);
     }
 #undef HASH
-    uint32_t values[4], blocks[4], low = UINT32_MAX;
+    uint32_t values[4], blocks[4], best;
     vst1q_u32(values, value);
     vst1q_u32(blocks, block);
-    size_t at = SIZE_MAX;
-    for (size_t l = 0; l < 4; l++)
-        if (values[l] < low)
-            low = values[l];
-    for (size_t l = 0; l < 4; l++) {
-        if (values[l] != low)
-            continue;
-        size_t k = (size_t)blocks[l] + 4 * l;
-        while (hash_at(p + k) != low)
-            k++;
-        if (k < at)
-            at = k;
-    }
-    return size_min + finish(p, j, count, low, at);
+    size_t at = pick(p, values, blocks, 4, &best);
+    return size_min + finish(p, j, count, best, at);
 }
 #endif
