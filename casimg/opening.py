@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 
 from casimg.backend.local import LocalBackend
 from casimg.catalog import Catalog
+from casimg.catalog.migrate import HEAD
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
     ConfigError,
@@ -120,6 +121,15 @@ def open_parts(path: str | os.PathLike[str]) -> Wiring:
     except BaseException:
         catalog.close()
         raise
+
+
+def upgrade_catalog(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Bring the catalog of a repository to this program's schema; returns the revisions before and after.
+
+    Raises: as open_parts.
+    """
+    site = load_site_config(Path(path))
+    return Catalog.upgrade(_catalog_url(site)), HEAD
 
 
 def _open_catalog(site: SiteConfig) -> Catalog:

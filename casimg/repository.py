@@ -38,6 +38,7 @@ from casimg.results import (
     IndexReport,
     LineageNode,
     PutReport,
+    Session,
     Stats,
     VerifyReport,
 )
@@ -359,6 +360,14 @@ class Repository:
         """Return what a collection would free; its `execute` frees it."""
         self._wiring.check_open()
         return plan_collection(self._wiring)
+
+    def sessions(self, *, ended: bool = False) -> list[Session]:
+        """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""
+        self._wiring.check_open()
+        return [
+            Session(row.session_id, row.kind, row.state, row.node, row.pid, row.opened_at, row.heartbeat)
+            for row in self._wiring.catalog.sessions(ended=ended)
+        ]
 
     def check(self, *, read_data: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
         """Hold catalog, manifests, records and packs against each other; with `read_data`, every byte too."""

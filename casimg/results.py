@@ -240,12 +240,13 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What a collection would free, as of now."""
+    """What a collection would free, as of now; orphans are objects without a row."""
 
     content_count: int
     pack_count: int
     size: int
-    image_names: tuple[str, ...] = ()
+    orphan_count: int
+    orphan_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,9 @@ class GcReport:
     Attributes:
         waiting_count: packs condemned but still waiting for older open sessions; the next `gc` takes them.
         revived_count: packs a commit took back meanwhile.
+        orphan_count, orphan_size: objects without a row that were removed, left by writers that died.
+        orphan_waiting_count: such objects that an older open session may still explain; a later `gc` decides.
+        orphans_refused: why none were removed, when the catalog looks restored from a backup.
     """
 
     content_count: int
@@ -263,6 +267,10 @@ class GcReport:
     waiting_count: int
     revived_count: int
     fenced_count: int
+    orphan_count: int
+    orphan_size: int
+    orphan_waiting_count: int
+    orphans_refused: str | None
     duration_s: float
 
 
@@ -295,6 +303,25 @@ class CheckReport:
     def clean(self) -> bool:
         """No problem that can cost a byte."""
         return not any(problem.lossy for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A writer: one ingest, snapshot, repack or repair by one process.
+
+    Attributes:
+        state: "open", "closed" (it committed or ended) or "fenced" (declared dead: it can write no more).
+        node: host, boot and process id namespace.
+        heartbeat: when it last made progress.
+    """
+
+    session_id: str
+    kind: str
+    state: str
+    node: str
+    pid: int
+    opened_at: datetime
+    heartbeat: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, insert, inspect, select
 
-from casimg.catalog import collect, contents, figures, images, migrate, packs, sessions
+from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, sessions
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
     CatalogTotals,
@@ -39,7 +39,7 @@ from casimg.errors import (
     SessionFencedError,
     TryAgainError,
 )
-from casimg.ids import ContentId, ImageId, SessionId, new_session_id
+from casimg.ids import ContentId, ImageId, PackId, SessionId, new_session_id
 
 _log = logging.getLogger("casimg.catalog")
 T = TypeVar("T")
@@ -169,6 +169,14 @@ class Catalog:
         if row is None:
             raise SessionFencedError(session_id)
         return sessions.session_row(row)
+
+    def sessions(self, *, ended: bool) -> list[SessionRow]:
+        """Return open sessions, oldest first; with `ended`, all."""
+        query = select(sessions_table).order_by(sessions_table.c.opened_at)
+        if not ended:
+            query = query.where(sessions_table.c.state == "open")
+        rows = self._read(lambda connection: connection.execute(query).all())
+        return [sessions.session_row(row) for row in rows]
 
     def live_packs(self, session_id: SessionId) -> list[PackRow]:
         """Return the packs that this session may rely on. Raises: SessionFencedError."""
@@ -332,6 +340,30 @@ class Catalog:
     def mark_deleted(self, pack_no: int) -> None:
         """Say that the object of a pack in `deleting` is gone."""
         self.transaction(lambda connection: collect.mark_deleted(connection, pack_no))
+
+    # Orphans
+
+    def pack_states(self, pack_ids: Collection[PackId]) -> dict[PackId, str]:
+        """Return the states of those packs that have a row."""
+        return self._read(lambda connection: orphans.pack_states(connection, pack_ids))
+
+    def image_sessions(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, SessionId | None]]:
+        """Return status and session of those images that have a row."""
+        return self._read(lambda connection: orphans.image_sessions(connection, image_ids))
+
+    def remember_orphans(self, names: Collection[str]) -> int:
+        """Remember objects that were listed without a row, with an epoch after the listing."""
+        return self.transaction(lambda connection: orphans.remember(connection, names))
+
+    def ripe_orphans(self) -> tuple[list[str], int]:
+        """Return remembered names that no older open session can explain, and how many wait."""
+        return self.transaction(orphans.ripe)
+
+    def forget_orphan(self, name: str) -> None:
+        """Say that a remembered object is gone, or has a row after all."""
+        self.transaction(lambda connection: orphans.forget(connection, name))
+
+    # Inner
 
     def _is_committed(self, session_id: SessionId, image_id: ImageId) -> bool:
         def work(connection: Connection) -> bool:

@@ -225,3 +225,12 @@ outbox = Table(
     sqlite_autoincrement=True,
     **MYSQL_OPTIONS,
 )
+
+orphans = Table(
+    "orphans",
+    metadata,
+    # "pack", "record" or "partial", a space, and the key: found without a row at the epoch.
+    Column("name", String(255), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    **MYSQL_OPTIONS,
+)

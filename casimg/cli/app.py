@@ -39,13 +39,17 @@ class Settings:
     verbose: int = 0
     cancel: threading.Event = field(default_factory=threading.Event)
 
-    def open(self) -> Repository:
-        """Open the repository that --repo or CASIMG_REPO names. Raises: RepositoryError."""
+    def repo_path(self) -> str:
+        """Return what --repo or CASIMG_REPO names. Raises: NoRepositoryError."""
         if not self.repo:
             raise NoRepositoryError(
                 "no repository", "name its folder with --repo or CASIMG_REPO, or make one with `casimg init`"
             )
-        return casimg.open(self.repo)
+        return self.repo
+
+    def open(self) -> Repository:
+        """Open the repository that --repo or CASIMG_REPO names. Raises: RepositoryError."""
+        return casimg.open(self.repo_path())
 
     def show(self, value: object, text: Callable[[], None]) -> None:
         """Print a result: as JSON when asked, else what `text` prints."""

@@ -7,9 +7,10 @@ from casimg.chunker import KINDS
 from casimg.cli import exit_codes
 from casimg.cli.app import Settings, command, common, main_group
 from casimg.cli.images import resolve
-from casimg.cli.output import print_pairs, print_table, size_text
+from casimg.cli.output import print_pairs, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.constants import TIB
+from casimg.opening import upgrade_catalog
 from casimg.results import Stats
 from casimg.sizes import parse_size
 
@@ -159,9 +160,47 @@ def rebuild(settings: Settings) -> None:
     )
 
 
+@command(main_group, example="casimg upgrade --repo /srv/images")
+def upgrade(settings: Settings) -> None:
+    """Bring the catalog to the schema of this casimg; opening a repository never does.
+
+    Stop other users of the repository first, and keep a copy of the catalog.
+    """
+    before, after = upgrade_catalog(settings.repo_path())
+    done = {"before": before, "after": after}
+    words = f"upgraded from {before} to {after}" if before != after else f"nothing to do: schema {after}"
+    settings.show(done, lambda: print(words))
+
+
+@command(main_group, example="casimg sessions")
+@click.option("--all", "ended", is_flag=True, help="Also sessions that have ended.")
+def sessions(settings: Settings, ended: bool) -> None:
+    """Show who writes: open sessions, since when, and when each last made progress; fenced ones can write no more."""
+    with settings.open() as repo:
+        found = repo.sessions(ended=ended)
+
+    def text() -> None:
+        rows = [
+            (
+                item.session_id[:12],
+                item.kind,
+                item.state,
+                item.node.partition("/")[0],
+                str(item.pid),
+                time_text(item.opened_at),
+                time_text(item.heartbeat),
+            )
+            for item in found
+        ]
+        print_table(("session", "kind", "state", "host", "pid", "since", "last progress"), rows, right=(4,))
+
+    settings.show(found, text)
+
+
 @command(main_group, example="casimg gc --dry-run\ncasimg gc")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, change nothing.")
-def gc(settings: Settings, dry_run: bool) -> None:
+@click.option("--trust-catalog", is_flag=True, help="Remove objects without a row even if the catalog looks restored.")
+def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
     """Free what no image needs; runs while others read and write."""
     with settings.open() as repo, showing("gc", settings.progress) as progress:
         plan = repo.plan_gc()
@@ -169,10 +208,13 @@ def gc(settings: Settings, dry_run: bool) -> None:
             found = plan.plan
             settings.show(
                 found,
-                lambda: print(f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed"),
+                lambda: print(
+                    f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed; "
+                    f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
+                ),
             )
             return
-        report = plan.execute(progress)
+        report = plan.execute(progress, trust_catalog=trust_catalog)
 
     def text() -> None:
         print(
@@ -181,6 +223,12 @@ def gc(settings: Settings, dry_run: bool) -> None:
         )
         if report.waiting_count:
             print(f"{report.waiting_count} packs wait for sessions that are still open; run gc again later")
+        if report.orphan_count:
+            print(f"removed {report.orphan_count} objects that dead writers left, {size_text(report.orphan_size)}")
+        if report.orphan_waiting_count:
+            print(f"{report.orphan_waiting_count} unexplained objects wait for sessions that are still open")
+        if report.orphans_refused:
+            print(f"objects without a row were not touched: {report.orphans_refused}; see --trust-catalog")
         if report.fenced_count:
             print(f"{report.fenced_count} dead sessions were ended")
 

@@ -1,8 +1,8 @@
 """Garbage collection in two steps: a plan that changes nothing, and its execution.
 
-First collection: stale sessions are fenced, contents without images are reaped (records first, then rows), packs that
-no content names are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11). It works on
-a full disk: what the catalog must write then, the reserve gives.
+Stale sessions are fenced, contents without images are reaped (records first, then rows), packs that no content names
+are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11), and objects without a row are
+swept (rule 12). It works on a full disk: what the catalog must write then, the reserve gives.
 """
 
 import logging
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from casimg.catalog import PackRow, SweepVerdict
 from casimg.errors import CasimgError
 from casimg.formats.pack import PackTrailer
+from casimg.gc.orphans import sweep_orphans, unexplained
 from casimg.ids import PackId
 from casimg.pack.keys import RECORD_PREFIX, pack_key
 from casimg.pack.writer import clean_spool
@@ -30,13 +31,15 @@ class CollectionPlan:
     wiring: Wiring
     plan: GcPlan
 
-    def execute(self, progress: ProgressCallback | None = None) -> GcReport:
+    def execute(self, progress: ProgressCallback | None = None, *, trust_catalog: bool = False) -> GcReport:
         """Free what nothing refers to, while others write and read.
 
+        Args:
+            trust_catalog: remove objects without a row even when the catalog looks restored from a backup.
         Raises: CatalogBusyError, BackendUnavailableError.
         """
         self.wiring.check_open()
-        return self.wiring.reserve.spend(lambda: _collect(self.wiring, progress))
+        return self.wiring.reserve.spend(lambda: _collect(self.wiring, progress, trust_catalog))
 
 
 def plan_collection(wiring: Wiring) -> CollectionPlan:
@@ -46,10 +49,12 @@ def plan_collection(wiring: Wiring) -> CollectionPlan:
     packs = {row.pack_no: row for row in catalog.unreferenced()}
     packs.update((row.pack_no, row) for row in catalog.packs_only_of(dead))
     packs.update((row.pack_no, row) for row in catalog.all_packs(("condemned", "deleting")))
-    return CollectionPlan(wiring, GcPlan(len(dead), len(packs), sum(row.size for row in packs.values())))
+    orphans = unexplained(wiring)
+    size = sum(row.size for row in packs.values())
+    return CollectionPlan(wiring, GcPlan(len(dead), len(packs), size, len(orphans), sum(orphans.values())))
 
 
-def _collect(wiring: Wiring, progress: ProgressCallback | None) -> GcReport:
+def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: bool) -> GcReport:
     begin_s = time.monotonic()
     catalog = wiring.catalog
     clean_spool(wiring.spool)
@@ -79,6 +84,7 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None) -> GcReport:
         _log.info("pack.deleted pack_no=%d pack=%s size=%d", row.pack_no, row.pack_id.hex(), row.size)
         if progress is not None:
             progress(Progress("gc", number, len(deleting)))
+    orphans = sweep_orphans(wiring, trust_catalog=trust_catalog)
     return GcReport(
         content_count=content_count,
         pack_count=len(swept),
@@ -86,6 +92,10 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None) -> GcReport:
         waiting_count=waiting,
         revived_count=revived,
         fenced_count=len(fenced),
+        orphan_count=orphans.count,
+        orphan_size=orphans.size,
+        orphan_waiting_count=orphans.waiting_count,
+        orphans_refused=orphans.refused,
         duration_s=time.monotonic() - begin_s,
     )
 

@@ -6,6 +6,7 @@ from casimg.ids import ImageId, PackId, SessionId
 
 PACK_PREFIX = "packs/"
 RECORD_PREFIX = "records/"
+_RECORD = re.compile(r"records/([0-9a-f-]{36})/([0-9a-f]{32})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
@@ -19,6 +20,12 @@ def pack_id_of_key(key: str) -> PackId | None:
     """Return the pack id that a key names, None when it is no pack's."""
     match = _PACK.fullmatch(key)
     return None if match is None else PackId(bytes.fromhex(match[2]))
+
+
+def record_of_key(key: str) -> tuple[ImageId, SessionId] | None:
+    """Return image and session that a key names, None when it is no record's."""
+    match = _RECORD.fullmatch(key)
+    return None if match is None else (ImageId(match[1]), SessionId(match[2]))
 
 
 def record_key(image_id: ImageId, session_id: SessionId) -> str:

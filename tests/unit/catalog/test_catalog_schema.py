@@ -122,8 +122,8 @@ def test_newer_schema_is_refused(url: str) -> None:
 def test_older_schema_is_upgraded_on_request_only(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening an older schema says so and changes nothing."""
     _set_revision(url, HEAD)
-    monkeypatch.setattr(casimg.catalog.migrate, "HEAD", "0002")
-    monkeypatch.setattr(casimg.catalog.migrate, "REVISIONS", (*REVISIONS, "0002"))
+    monkeypatch.setattr(casimg.catalog.migrate, "HEAD", "9999")
+    monkeypatch.setattr(casimg.catalog.migrate, "REVISIONS", (*REVISIONS, "9999"))
     with pytest.raises(RepositoryError, match="older"):
         Catalog.open(url)
 

@@ -1,0 +1,62 @@
+"""Rule 12: objects without a row. Functions take the connection of a transaction.
+
+An object that a listing shows and no row explains may belong to a session that has put it and not yet inserted it.
+So it is remembered with an epoch bumped after the listing, and removed only when no older session is open and there
+is still no row. Sweeping by age instead would take a paused writer's pack just before its insert.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from casimg.catalog.schema import images, orphans, packs, repo
+from casimg.catalog.sessions import oldest_open_epoch
+from casimg.catalog.transaction import batches
+from casimg.ids import ImageId, PackId, SessionId
+
+
+def remember(connection: Connection, names: Collection[str]) -> int:
+    """O3: bump the epoch and note it for names not yet remembered; forget those no longer found. Returns the epoch."""
+    connection.execute(update(repo).values(epoch=repo.c.epoch + 1))
+    epoch = int(connection.execute(select(repo.c.epoch)).scalar_one())
+    known = set(connection.execute(select(orphans.c.name)).scalars())
+    for batch in batches(sorted(known - set(names))):
+        connection.execute(delete(orphans).where(orphans.c.name.in_(batch)))
+    for batch in batches(sorted(set(names) - known)):
+        connection.execute(insert(orphans), [{"name": name, "epoch": epoch} for name in batch])
+    return epoch
+
+
+def ripe(connection: Connection) -> tuple[list[str], int]:
+    """O4: return names that no older open session can still explain, and how many wait."""
+    oldest = oldest_open_epoch(connection)
+    rows = connection.execute(select(orphans.c.name, orphans.c.epoch).order_by(orphans.c.name)).all()
+    found = [row.name for row in rows if oldest is None or oldest >= row.epoch]
+    return found, len(rows) - len(found)
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Say that an orphan is gone, or was none."""
+    connection.execute(delete(orphans).where(orphans.c.name == name))
+
+
+def pack_states(connection: Connection, pack_ids: Collection[PackId]) -> dict[PackId, str]:
+    """Return the states of the packs that have a row."""
+    found: dict[PackId, str] = {}
+    for batch in batches(sorted(pack_ids)):
+        rows = connection.execute(select(packs.c.pack_id, packs.c.state).where(packs.c.pack_id.in_(batch)))
+        found.update((PackId(bytes(row.pack_id)), row.state) for row in rows)
+    return found
+
+
+def image_sessions(
+    connection: Connection, image_ids: Collection[ImageId]
+) -> dict[ImageId, tuple[str, SessionId | None]]:
+    """Return status and committing session of the images that have a row."""
+    found: dict[ImageId, tuple[str, SessionId | None]] = {}
+    for batch in batches(sorted(image_ids)):
+        rows = connection.execute(
+            select(images.c.id, images.c.status, images.c.session_id).where(images.c.id.in_(batch))
+        )
+        found.update((ImageId(row.id), (row.status, row.session_id)) for row in rows)
+    return found
