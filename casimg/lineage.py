@@ -30,6 +30,24 @@ def lineage(rows: Sequence[ImageRow], asked: ImageId, value_of: Callable[[ImageR
     return _subtree(root, asked, by_id, children, value_of)
 
 
+def descendants(rows: Sequence[ImageRow], root: ImageId) -> list[ImageRow]:
+    """Return every image below `root`, through deleted ones too, without `root` itself."""
+    children: dict[ImageId, list[ImageRow]] = {}
+    for row in rows:
+        if row.parent_id is not None:
+            children.setdefault(row.parent_id, []).append(row)
+    found: list[ImageRow] = []
+    seen = {root}
+    stack = [root]
+    while stack:
+        for child in children.get(stack.pop(), ()):
+            if child.id not in seen:
+                seen.add(child.id)
+                found.append(child)
+                stack.append(child.id)
+    return found
+
+
 def _subtree(
     root: ImageId,
     asked: ImageId,

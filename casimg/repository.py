@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -26,7 +27,7 @@ from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.index import drop_index
 from casimg.ingest import thread_count
-from casimg.lineage import lineage
+from casimg.lineage import descendants, lineage
 from casimg.opening import create_parts, open_index, open_parts
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import (
@@ -37,6 +38,7 @@ from casimg.results import (
     Image,
     IndexReport,
     LineageNode,
+    PruneDecision,
     PutReport,
     Session,
     Stats,
@@ -44,6 +46,7 @@ from casimg.results import (
 )
 from casimg.saving import ImageFields, SaveOptions
 from casimg.snapshot.changed_map import read_changed_map
+from casimg.snapshot.prune import KeepRules, decide
 from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
@@ -320,6 +323,28 @@ class Repository:
         asked = self._wiring.catalog.find(ref)
         rows = self._wiring.catalog.images(include_deleted=True)
         return lineage(rows, asked.id, image_of)
+
+    def prune_snapshots(
+        self, ref: str, *, keep_last: int = 0, keep_daily: int = 0, keep_weekly: int = 0, dry_run: bool = False
+    ) -> tuple[PruneDecision, ...]:
+        """Delete the snapshots of an image that no rule keeps; the image itself stays.
+
+        Args:
+            ref: the image whose snapshots, and their snapshots, are looked at.
+            keep_last: the newest so many. keep_daily, keep_weekly: the newest of each of so many days and weeks (UTC).
+            dry_run: decide, delete nothing.
+        Returns: a decision for each snapshot, newest first.
+        Raises: ImageNotFoundError, AmbiguousNameError, InputError when nothing would be kept.
+        """
+        self._wiring.check_open()
+        root = self._wiring.catalog.find(ref)
+        rows = self._wiring.catalog.images(include_deleted=True)
+        found = [image_of(row) for row in descendants(rows, root.id) if row.status == "active"]
+        decisions = decide(found, KeepRules(keep_last, keep_daily, keep_weekly))
+        for decision in decisions:
+            if not decision.kept and not dry_run:
+                self._wiring.reserve.spend(partial(self._wiring.catalog.delete_image, decision.image.id))
+        return decisions
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> DiffReport:
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""

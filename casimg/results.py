@@ -143,6 +143,18 @@ class LineageNode:
 
 
 @dataclass(frozen=True, slots=True)
+class PruneDecision:
+    """What pruning decides of one snapshot: why it is kept, or, with no reason, that it goes."""
+
+    image: Image
+    reasons: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageUsage:
     """How one image uses the repository. Stored figures are shares of packs by plain size.
 

@@ -8,7 +8,7 @@ from rich.tree import Tree
 
 from casimg.cli.app import Settings, command, common, main_group
 from casimg.cli.images import parse_properties, print_put, resolve
-from casimg.cli.output import console, size_text, time_text
+from casimg.cli.output import console, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.results import LineageNode
 
@@ -92,6 +92,48 @@ def list_lineage(settings: Settings, ref: str) -> None:
         console().print(tree)
 
     settings.show(root, text)
+
+
+@command(
+    snapshot,
+    example="""
+casimg snapshot prune vm7 --keep-last 7 --keep-daily 14 --keep-weekly 8 --dry-run
+casimg snapshot prune vm7 --keep-daily 14""",
+)
+@click.argument("ref")
+@click.option("--keep-last", default=0, metavar="N", help="Keep the newest N.")
+@click.option("--keep-daily", default=0, metavar="N", help="Keep the newest of each of the last N days with one (UTC).")
+@click.option("--keep-weekly", default=0, metavar="N", help="Keep the newest of each of the last N weeks with one.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, delete nothing.")
+def prune(settings: Settings, ref: str, keep_last: int, keep_daily: int, keep_weekly: int, dry_run: bool) -> None:
+    """Delete the snapshots of REF, and theirs, that no rule keeps; REF itself and protected ones stay.
+
+    Rules add up. `casimg gc` gives the space back.
+    """
+    with settings.open() as repo:
+        found = repo.prune_snapshots(
+            resolve(repo, ref).id,
+            keep_last=keep_last,
+            keep_daily=keep_daily,
+            keep_weekly=keep_weekly,
+            dry_run=dry_run,
+        )
+
+    def text() -> None:
+        gone = "would go" if dry_run else "deleted"
+        rows = [
+            (
+                item.image.name,
+                item.image.id,
+                time_text(item.image.created_at),
+                ", ".join(item.reasons) if item.kept else gone,
+            )
+            for item in found
+        ]
+        print_table(("snapshot", "id", "created", "kept for"), rows)
+        print(f"{sum(item.kept for item in found)} kept, {sum(not item.kept for item in found)} {gone}")
+
+    settings.show(found, text)
 
 
 def _label(node: LineageNode) -> str:
