@@ -9,6 +9,7 @@ from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
 from casimg.catalog.rows import ContentRow, PackRow, TreeRow
 from casimg.catalog.schema import content_hashes, content_packs, content_trees, contents, images, packs, sessions
 from casimg.catalog.sessions import beat
+from casimg.catalog.transaction import batches
 from casimg.errors import CatalogDamagedError, ImageNotFoundError
 from casimg.ids import ContentId, ImageId, SessionId
 
@@ -123,6 +124,12 @@ def reap_content(connection: Connection, content_id: ContentId) -> bool:
     ).one()
     if used is not None or (owner.state == "pending" and owner.session_state == "open"):
         return False
+    named = select(content_packs.c.pack_no).where(content_packs.c.content_id == content_id)
+    pack_nos = sorted(connection.execute(named).scalars())
+    for batch in batches(pack_nos):
+        connection.execute(
+            update(packs).where(packs.c.pack_no.in_(batch)).values(live_plain_size=None, loss_no=packs.c.loss_no + 1)
+        )
     for table in (content_packs, content_trees, content_hashes, contents):
         connection.execute(delete(table).where(table.c.content_id == content_id))
     return True

@@ -5,6 +5,7 @@ explicitly. Source: docs/protocol.md, rule T.
 """
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -31,23 +32,32 @@ _UNUSABLE_SQLITE = (
 )
 
 
-def make_engine(url: str | URL, *, writes: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+def make_engine(
+    url: str | URL,
+    *,
+    writes: bool,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    clock: Callable[[], int] | None = None,
+) -> Engine:
     """Return an engine whose transactions are as rule T demands.
 
     Args:
         writes: False for plain reads, which on SQLite then wait for nobody.
         busy_timeout_s: for SQLite; servers have their own lock timeouts.
+        clock: microseconds UTC, instead of the database's own; for simulations.
     Raises: ConfigError for a SQLite database in memory, which two engines cannot share.
     """
     parsed = make_url(url)
     name = parsed.get_backend_name()
     if name != "sqlite":
-        engine = create_engine(parsed, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        engine = create_engine(
+            parsed, isolation_level="READ COMMITTED", pool_pre_ping=True, execution_options={"casimg_clock": clock}
+        )
         event.listen(engine, "connect", _configure_postgresql if name == "postgresql" else _configure_mariadb)
         return engine
     if parsed.database in (None, "", ":memory:") or "mode=memory" in str(parsed):
         raise ConfigError("[catalog] url", "a catalog needs a file; a database in memory ends with its process")
-    engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
+    engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s}, execution_options={"casimg_clock": clock})
     # A transaction that would write later must not begin as a reader: SQLITE_BUSY_SNAPSHOT cannot be waited out.
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
     event.listen(engine, "connect", _configure_sqlite)
@@ -122,7 +132,13 @@ def label_of(engine: Engine) -> str:
 
 
 def now_us(connection: Connection) -> int:
-    """Return the database's clock, microseconds UTC: one clock for all who share a catalog."""
+    """Return the database's clock, microseconds UTC: one clock for all who share a catalog.
+
+    A clock given to `make_engine` stands in for it.
+    """
+    clock = connection.get_execution_options().get("casimg_clock")
+    if clock is not None:
+        return int(clock())
     dialect = connection.dialect.name
     if dialect == "sqlite":
         expression = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000")

@@ -282,4 +282,5 @@ def _image_row(row: Row[Any], properties: dict[str, str]) -> ImageRow:
         size=row.size,
         hole_size=row.hole_size or 0,
         properties=properties,
+        revision=row.revision,
     )

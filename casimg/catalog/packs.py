@@ -24,6 +24,9 @@ PACK_COLUMNS = (
     packs.c.plain_size,
     packs.c.chunk_count,
     packs.c.state,
+    packs.c.live_plain_size,
+    packs.c.loss_no,
+    packs.c.damaged_at,
 )
 
 
@@ -39,11 +42,14 @@ def pack_row(row: Any) -> PackRow:
         plain_size=row.plain_size,
         chunk_count=row.chunk_count,
         state=row.state,
+        live_plain_size=row.live_plain_size,
+        loss_no=row.loss_no,
+        damaged=row.damaged_at is not None,
     )
 
 
 def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
-    """L1: the live list, positive, joined with the session's own row.
+    """L1: the live list, positive, joined with the session's own row; packs known to be damaged are not on it.
 
     Raises: SessionFencedError when the session is not open (or a lagging replica does not know it).
     """
@@ -51,7 +57,7 @@ def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
     found = connection.execute(
         select(*PACK_COLUMNS)
         .join(sessions, (sessions.c.session_id == session_id) & (sessions.c.state == "open"))
-        .where(packs.c.state == "live")
+        .where(packs.c.state == "live", packs.c.damaged_at.is_(None))
     ).all()
     if not found and connection.execute(own).first() is None:
         raise SessionFencedError(session_id)
@@ -85,6 +91,7 @@ def insert_pack(connection: Connection, session_id: SessionId, new: NewPack) -> 
             plain_size=new.plain_size,
             chunk_count=new.chunk_count,
             state="live",
+            live_plain_size=new.plain_size,
             session_id=session_id,
             change_no=next_change(connection),
             created_at=now_us(connection),

@@ -54,6 +54,12 @@ class PackRow:
     plain_size: int
     chunk_count: int
     state: str
+    live_plain_size: int | None = None
+    """Plain bytes that some content reaches, as last looked at; None when that is not known."""
+    loss_no: int = 0
+    """How many contents that named the pack have gone."""
+    damaged: bool = False
+    """A check found its object missing or damaged: writers do not rely on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +143,5 @@ class ImageRow:
     size: int | None
     hole_size: int
     properties: Mapping[str, str]
+    revision: int = 0
+    """Counts changes of its metadata."""

@@ -116,6 +116,12 @@ packs = Table(
     Column("change_no", BigInteger, nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
     Column("verified_at", BigInteger),
+    # Plain bytes that some content reaches, as last looked at; NULL when a content that named the pack went since.
+    Column("live_plain_size", BigInteger),
+    # Counts the contents that went: a look that began before one of them must not be recorded.
+    Column("loss_no", BigInteger, server_default="0", nullable=False),
+    # Set by a check that found the object missing or damaged: writers rely on it no more.
+    Column("damaged_at", BigInteger),
     UniqueConstraint("backend_id", "pack_id"),
     sqlite_autoincrement=True,
     **MYSQL_OPTIONS,
@@ -185,6 +191,8 @@ images = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    # Counts changes of metadata; the record with the greatest one is the image's newest.
+    Column("revision", BigInteger, server_default="0", nullable=False),
     **MYSQL_OPTIONS,
 )
 
@@ -212,6 +220,7 @@ leases = Table(
     Column("content_id", String(32), nullable=False, index=True),
     Column("node", String(128), nullable=False),
     Column("pid", BigInteger, nullable=False),
+    Column("pid_start", BigInteger, server_default="0", nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     **MYSQL_OPTIONS,
 )

@@ -30,16 +30,18 @@ class Database:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         """Connect to nothing yet.
 
         Args:
             busy_timeout_s: as `make_engine`.
             sleep, jitter: wait seconds between tries; a factor from 0 to 1.
+            clock: microseconds UTC, instead of the database's own; for simulations.
         Raises: ConfigError; SQLAlchemy's and ImportError for a URL or driver that is none.
         """
-        self._writer = make_engine(url, writes=True, busy_timeout_s=busy_timeout_s)
-        self._reader = make_engine(url, writes=False, busy_timeout_s=busy_timeout_s)
+        self._writer = make_engine(url, writes=True, busy_timeout_s=busy_timeout_s, clock=clock)
+        self._reader = make_engine(url, writes=False, busy_timeout_s=busy_timeout_s, clock=clock)
         self._sleep = sleep
         self._jitter = jitter
 

@@ -5,8 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 
 import casimg
+from casimg.catalog import migrate
+from casimg.catalog.migrate import REVISIONS
 from casimg.ids import ImageId, PackId, new_session_id
 from casimg.pack.keys import pack_key, record_key
 from casimg.repository import Repository
@@ -101,20 +106,25 @@ def test_names_that_are_none_go_too(repo: Repository, key: str) -> None:
     assert not path.exists()
 
 
-def test_an_old_catalog_is_upgraded_on_request(tmp_path: Path) -> None:
-    """A catalog of the first revision is refused in one line; upgrade brings it up, and it works."""
-    casimg.create(tmp_path / "r").close()
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_an_old_catalog_is_upgraded_on_request(tmp_path: Path, revision: str) -> None:
+    """A catalog of an earlier revision is refused in one line; upgrade brings it up, and what it held is there."""
+    with casimg.create(tmp_path / "r") as repo:
+        repo.put([b"old" * 10_000], name="old")
     url = f"sqlite:///{tmp_path / 'r' / 'catalog.sqlite'}"
-    import sqlite3
-
-    connection = sqlite3.connect(tmp_path / "r" / "catalog.sqlite")
-    connection.execute("DROP TABLE orphans")
-    connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    connection.commit()
-    connection.close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+    engine.dispose()
     with pytest.raises(casimg.errors.RepositoryError, match="older"):
         casimg.open(tmp_path / "r")
-    assert casimg.catalog.Catalog.upgrade(url) == "0001"
+    assert casimg.catalog.Catalog.upgrade(url) == revision
     with casimg.open(tmp_path / "r") as repo:
         repo.put([b"x"], name="image")
+        with repo.open_image("old") as file:
+            assert file.read() == b"old" * 10_000
         assert repo.plan_gc().execute().orphans_refused is None
+        assert repo.check(read_data=True).clean
