@@ -160,6 +160,10 @@ class ContentReader:
         """
         return self.pieces(leaf, 0, leaf.plain_size)
 
+    def chunks(self, ids: Sequence[bytes]) -> list[memoryview]:
+        """Return the plain bytes of chunks of this content, each checked against its id. Raises: as segment."""
+        return self._chunks(ids, chunk_id)
+
     def pieces(self, leaf: Leaf, start: int, end: int) -> SegmentData:
         """Return the data of whole chunks that touch [start, end) of a segment, with their offsets."""
         wanted: list[bytes] = []
@@ -328,7 +332,8 @@ def _take_chunks(
 
 
 def _first_place(lookup: Lookup, chunk: bytes, packs: Mapping[int, PackRef], tried: set[Place]) -> Place | None:
-    for place in lookup.places(chunk):
+    # The newest copy first: a repack made it for a reason.
+    for place in reversed(lookup.places(chunk)):
         if place.pack_no in packs and place.frame_size <= _FRAME_SIZE_MAX and place not in tried:
             return place
     return None

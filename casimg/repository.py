@@ -23,6 +23,7 @@ from casimg.errors import (
 )
 from casimg.estimate import chunk_size_for
 from casimg.gc.plan import CollectionPlan, plan_collection
+from casimg.gc.waste import RepackRules
 from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.index import drop_index
@@ -381,10 +382,14 @@ class Repository:
         self._wiring.reserve.spend(lambda: self._wiring.catalog.delete_image(row.id))
         return image_of(row)
 
-    def plan_gc(self) -> CollectionPlan:
-        """Return what a collection would free; its `execute` frees it."""
+    def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> CollectionPlan:
+        """Return what a collection would free; its `execute` frees it.
+
+        Args:
+            unused_max: share of stored bytes, 0 to 1, that may stay unused in packs needed in part; 1 rewrites none.
+        """
         self._wiring.check_open()
-        return plan_collection(self._wiring)
+        return plan_collection(self._wiring, RepackRules(unused_max=unused_max), progress)
 
     def sessions(self, *, ended: bool = False) -> list[Session]:
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""

@@ -139,6 +139,10 @@ class Catalog:
         """
         return self._database.write(work)
 
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run statements that only read; nothing is decided by them alone."""
+        return self._database.read(work)
+
     def repo(self) -> RepoRow:
         """Return the one row of the repository. Raises: CatalogDamagedError."""
         row = self._database.read(lambda connection: connection.execute(select(repo)).first())

@@ -90,6 +90,10 @@ class PackTrailer:
             return None
         return frame.first_entry + position
 
+    def frame_plain_size(self, frame: FrameSpan) -> int:
+        """Return the plain bytes of all chunks of a frame."""
+        return sum(self._sizes[frame.first_entry : frame.first_entry + frame.chunk_count])
+
     def frames(self) -> Iterator[FrameSpan]:
         """Yield the frames in order."""
         return iter(self._frames)
