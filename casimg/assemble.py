@@ -27,7 +27,7 @@ from casimg.formats.frame import FrameHeader, decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
-from casimg.index import Index, Lookup, Place
+from casimg.index import Index, Lookup, Place, fewest_frames
 from casimg.manifest.walk import Tree
 from casimg.pack.reader import read_frame
 
@@ -194,10 +194,11 @@ class ContentReader:
         """Return an untried place of each id not yet found, as the index has it, within the content's packs."""
         packs = self._packs
         with self._index.reading() as lookup:
-            return [
-                None if view is not None else _first_place(lookup, chunk, packs, tried)
+            candidates = [
+                () if view is not None else _usable_places(lookup, chunk, packs, tried)
                 for chunk, view in zip(ids, found, strict=True)
             ]
+        return fewest_frames(candidates)
 
     def _read_places(
         self,
@@ -331,12 +332,12 @@ def _take_chunks(
                 found[number] = memoryview(bytes(view))
 
 
-def _first_place(lookup: Lookup, chunk: bytes, packs: Mapping[int, PackRef], tried: set[Place]) -> Place | None:
-    # The newest copy first: a repack made it for a reason.
-    for place in reversed(lookup.places(chunk)):
-        if place.pack_no in packs and place.frame_size <= _FRAME_SIZE_MAX and place not in tried:
-            return place
-    return None
+def _usable_places(lookup: Lookup, chunk: bytes, packs: Mapping[int, PackRef], tried: set[Place]) -> list[Place]:
+    return [
+        place
+        for place in lookup.places(chunk)
+        if place.pack_no in packs and place.frame_size <= _FRAME_SIZE_MAX and place not in tried
+    ]
 
 
 def _coalesced(places: Sequence[Place]) -> list[list[Place]]:

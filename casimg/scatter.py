@@ -11,10 +11,10 @@ from typing import Final
 
 from casimg.assemble import ContentReader
 from casimg.catalog import PackRow
-from casimg.constants import HOLE_FLAG
 from casimg.errors import CasimgError
 from casimg.formats.node import Leaf
 from casimg.ids import ContentId
+from casimg.index import fewest_frames
 from casimg.manifest.walk import leaf_ids, load_leaf
 from casimg.wiring import Wiring
 
@@ -79,18 +79,17 @@ def scattered_leaves(
     frame_sizes = FrameSizes(wiring, rows)
     for number, node in leaf_ids(reader.node, reader.tree):
         leaf = load_leaf(reader.node, reader.tree, number, node)
+        sizes = [size for size, chunk in leaf.entries() if chunk is not None]
+        with wiring.index.reading() as lookup:
+            candidates = [[place for place in lookup.places(chunk) if place.pack_no in rows] for chunk in leaf.ids]
         frames: dict[tuple[int, int], dict[bytes, int]] = {}
         repeated = 0
-        with wiring.index.reading() as lookup:
-            for size, chunk in leaf.entries():
-                if chunk is None:
-                    continue
-                # The newest copy is the one that readers take.
-                place = next((place for place in reversed(lookup.places(chunk)) if place.pack_no in rows), None)
-                if place is not None:
-                    chunks = frames.setdefault((place.pack_no, place.frame_offset), {})
-                    repeated += chunks.get(chunk, 0)
-                    chunks[chunk] = size & ~HOLE_FLAG
+        # As readers choose.
+        for chunk, size, place in zip(leaf.ids, sizes, fewest_frames(candidates), strict=True):
+            if place is not None:
+                chunks = frames.setdefault((place.pack_no, place.frame_offset), {})
+                repeated += chunks.get(chunk, 0)
+                chunks[chunk] = size
         thin: list[bytes] = []
         total.needed_size += repeated
         total.decoded_size += repeated

@@ -156,21 +156,21 @@ def switch(connection: Connection, session_id: SessionId, moves: Sequence[Move])
 
 
 def newest_unsettled(connection: Connection) -> list[ContentId]:
-    """Return contents of active images without an active snapshot whose locality was not looked at yet."""
-    child = images.alias()
-    rows = connection.execute(
-        select(contents.c.content_id)
-        .distinct()
-        .join(images, images.c.content_id == contents.c.content_id)
-        .where(
-            images.c.status == "active",
-            contents.c.state == "complete",
-            contents.c.settled_at.is_(None),
-            ~exists().where(child.c.parent_id == images.c.id, child.c.status == "active"),
-        )
-        .order_by(contents.c.content_id)
-    )
-    return [ContentId(content_id) for content_id in rows.scalars()]
+    """Return contents of active images without an active descendant whose locality was not looked at yet."""
+    rows = connection.execute(select(images.c.id, images.c.parent_id, images.c.status, images.c.content_id)).all()
+    parents = {row.id: row.parent_id for row in rows}
+    older: set[str] = set()
+    for row in rows:
+        # Through deleted ones too: a snapshot whose parent went still has its grandparent.
+        parent = row.parent_id if row.status == "active" else None
+        while parent is not None and parent not in older:
+            older.add(parent)
+            parent = parents.get(parent)
+    newest = {row.content_id for row in rows if row.status == "active" and row.id not in older}
+    todo = connection.execute(
+        select(contents.c.content_id).where(contents.c.state == "complete", contents.c.settled_at.is_(None))
+    ).scalars()
+    return [ContentId(content_id) for content_id in sorted(todo) if content_id in newest]
 
 
 def settle(connection: Connection, content_id: ContentId) -> None:

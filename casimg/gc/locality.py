@@ -26,7 +26,7 @@ from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 _log = logging.getLogger("casimg.gc")
 
 _GAIN_MIN: Final = 0.02  # share of what a restore decodes; less is not worth a pack
-_BUDGET_SHARE: Final = 0.1  # of stored bytes
+_BUDGET_SHARE: Final = 0.05  # of stored bytes, each time
 
 
 def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCallback | None) -> None:
@@ -36,12 +36,13 @@ def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCall
     """
     todo = wiring.catalog.read(repack.newest_unsettled)
     stored = sum(row.size for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)) if todo else 0
+    budget = int(_BUDGET_SHARE * stored)
     for number, content_id in enumerate(todo, 1):
         try:
             with_reader = wiring.reader(content_id)
             scatter = measure_scatter(wiring, content_id, with_reader)
             if scatter.thin_decoded_size - scatter.thin_size > _GAIN_MIN * scatter.decoded_size:
-                _gather(wiring, content_id, with_reader, int(_BUDGET_SHARE * stored), figures)
+                _gather(wiring, content_id, with_reader, budget - figures.new_size, figures)
         except (DamageError, NotFoundError) as error:  # gone meanwhile, or damaged: check tells
             _log.info("gather.left_out content=%s why=%s", content_id, error)
         wiring.catalog.transaction(partial(repack.settle, content_id=content_id))

@@ -1,8 +1,10 @@
 """Which chunks of some packs are still reached, and by whom: what a repack must keep.
 
 The packs' entry lists say what is in them; the manifests of every content that names them say what is reached. The
-index is asked only whether a newer pack of the same content holds a chunk too, and is believed only when that pack's
-entry list confirms it: a wrong index makes a repack keep too much, never too little.
+index is asked only whether another pack of the same content holds a chunk too, and is believed only when that pack's
+entry list confirms it: a wrong index makes a repack keep too much, never too little. A chunk that another pack holds
+too is kept where readers would take it; the others are relied on by name, and the switch
+sees that they are still there.
 
 Memory: about 150 bytes per entry of the packs looked at, and per leaf walked.
 """
@@ -17,7 +19,7 @@ from casimg.constants import NODE_RADIX
 from casimg.errors import CasimgError, DamageError, NotFoundError
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, NodeId
-from casimg.index import Index, Lookup
+from casimg.index import Index, Lookup, Place, fewest_frames
 from casimg.index.entries import EntryLists
 from casimg.manifest.walk import load_inner, load_leaf
 
@@ -32,7 +34,7 @@ class Reach:
 
     Attributes:
         packs: numbers of packs with at least one chunk that this content needs from them.
-        relied: pack -> newer packs of the same content that hold chunks of it too, which it therefore does not need.
+        relied: pack -> other packs of the same content that hold chunks of it too, which are not needed from it.
     """
 
     packs: set[int] = field(default_factory=set)
@@ -44,7 +46,7 @@ class Marks:
 
     Args:
         trailers: entry lists by pack number.
-        index, entries: to find newer copies of a chunk; `entries` loads entry lists of any pack that contents name.
+        index, entries: to find other copies of a chunk; `entries` loads entry lists of any pack that contents name.
     """
 
     def __init__(self, trailers: Mapping[int, PackTrailer], index: Index, entries: EntryLists) -> None:
@@ -93,26 +95,34 @@ class Marks:
             self.unreadable.update(walk.packs)
         self.reaches[use.content_id] = walk.reach
 
-    def newer_copies(self, chunk: bytes, than: int, named: frozenset[int], lookup: Lookup) -> int | None:
-        """Return the newest pack in `named`, newer than `than`, that surely holds the chunk too."""
-        code = self._codes[chunk]
-        codes = code if isinstance(code, tuple) else (code,)
-        holders = [self.pack_nos[code >> _ENTRY_BITS] for code in codes]
-        best = max((pack_no for pack_no in holders if pack_no in named and pack_no > than), default=None)
-        for place in reversed(lookup.places(chunk)):
-            if place.pack_no <= (than if best is None else best):
-                break
-            if place.pack_no not in named or place.pack_no in self._unusable:
-                continue
-            try:
-                trailer = self._entries.get(place.pack_no)
-            except (CasimgError, KeyError):
-                self._unusable.add(place.pack_no)
-                continue
-            entry = trailer.entry_of(place.frame_offset, place.position)
-            if entry is not None and trailer.holds(entry, chunk):
-                return place.pack_no
-        return best
+    def places(self, chunk: bytes, named: frozenset[int], lookup: Lookup) -> list[Place]:
+        """Return the places of a chunk in packs of `named` that their entry lists confirm.
+
+        Those in the packs looked at are known from their entry lists; of others the index may not know all.
+        """
+        found = [
+            place
+            for place in lookup.places(chunk)
+            if place.pack_no in named and place.pack_no not in self._number_of and self._is_confirmed(chunk, place)
+        ]
+        for code in self.codes_of(chunk):
+            pack_no = self.pack_nos[code >> _ENTRY_BITS]
+            if pack_no in named:
+                trailer = self.trailers[pack_no]
+                frame, position = trailer.frame_of(code & (1 << _ENTRY_BITS) - 1)
+                found.append(Place(pack_no, frame.offset, frame.size, position, 0))
+        return found
+
+    def _is_confirmed(self, chunk: bytes, place: Place) -> bool:
+        if place.pack_no in self._unusable:
+            return False
+        try:
+            trailer = self._entries.get(place.pack_no)
+        except (CasimgError, KeyError):
+            self._unusable.add(place.pack_no)
+            return False
+        entry = trailer.entry_of(place.frame_offset, place.position)
+        return entry is not None and trailer.holds(entry, chunk)
 
     def codes_of(self, chunk: bytes) -> Sequence[int]:
         code = self._codes.get(chunk)
@@ -166,35 +176,42 @@ class _ContentWalk:
             return
         leaf = load_leaf(self._reader.node, self._reader.tree, segment, node)
         hit, exempt = self._touch(leaf.ids)
-        # Where a newer copy let a pack off, another content that does not name that copy must look again.
+        # Where another copy let a pack off, a content that does not name that copy must look again.
         if not exempt and (node in marks._walked or len(marks._walked) < _WALKED_COUNT_MAX):
             marks._walked[node] = (walked | self._mask, hits | hit)
 
     def _touch(self, ids: Sequence[bytes]) -> tuple[int, bool]:
-        """Mark those of the ids that are in the packs; returns the packs hit, and whether a newer copy let one off."""
+        """Mark those of a leaf's ids that are in the packs looked at, and that readers would take from there.
+
+        Returns: the packs hit, and whether a copy in another pack let one off.
+        """
         marks = self._marks
-        hit, exempt = 0, False
-        known = marks._codes
-        wanted = [chunk for chunk in ids if chunk in known]
+        wanted = [chunk for chunk in ids if chunk in marks._codes]
         if not wanted:
             return 0, False
         with marks._index.reading() as lookup:
-            for chunk in wanted:
-                for code in marks.codes_of(chunk):
-                    number = code >> _ENTRY_BITS
-                    if not self._mask >> number & 1:
-                        continue
-                    pack_no = marks.pack_nos[number]
-                    newer = marks.newer_copies(chunk, pack_no, self._named, lookup)
-                    if newer is not None:
-                        self.reach.relied.setdefault(pack_no, set()).add(newer)
-                        exempt = True
-                        continue
-                    owners = marks._owners[number]
-                    entry = code & (1 << _ENTRY_BITS) - 1
-                    if not owners[entry]:
-                        owners[entry] = marks._leaf
-                    hit |= 1 << number
+            copies = {chunk: marks.places(chunk, self._named, lookup) for chunk in wanted}
+            chosen: dict[bytes, Place | None] = {}
+            if any(len({place.pack_no for place in places}) > 1 for places in copies.values()):
+                candidates = [copies.get(chunk) or marks.places(chunk, self._named, lookup) for chunk in ids]
+                chosen = dict(zip(ids, fewest_frames(candidates), strict=True))
+        hit, exempt = 0, False
+        for chunk in wanted:
+            place = chosen.get(chunk)
+            for code in marks.codes_of(chunk):
+                number = code >> _ENTRY_BITS
+                if not self._mask >> number & 1:
+                    continue
+                pack_no = marks.pack_nos[number]
+                if place is not None and place.pack_no != pack_no:
+                    self.reach.relied.setdefault(pack_no, set()).add(place.pack_no)
+                    exempt = True
+                    continue
+                owners = marks._owners[number]
+                entry = code & (1 << _ENTRY_BITS) - 1
+                if not owners[entry]:
+                    owners[entry] = marks._leaf
+                hit |= 1 << number
         self._reached |= hit
         return hit, exempt
 
