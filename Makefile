@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
-.PHONY: help demo test check check-native bench-native bench-memory docs clean
+.PHONY: help demo test check check-native bench-native bench-memory bench-generations docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
 	@echo "make bench-native                  chunkers and zero scan beside memcpy"
 	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
+	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -63,6 +64,10 @@ bench-native: $(VENV)/run.stamp
 SIZE ?= 20GiB
 bench-memory: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.memory --size $(SIZE)
+
+COUNT ?= 30
+bench-generations: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.generations --count $(COUNT)
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
