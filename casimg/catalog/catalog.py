@@ -351,6 +351,10 @@ class Catalog:
         """Return status and session of those images that have a row."""
         return self._read(lambda connection: orphans.image_sessions(connection, image_ids))
 
+    def known_sessions(self, session_ids: Collection[SessionId]) -> set[SessionId]:
+        """Return those of the sessions that have a row, open or ended."""
+        return self._read(lambda connection: orphans.known_sessions(connection, session_ids))
+
     def remember_orphans(self, names: Collection[str]) -> int:
         """Remember objects that were listed without a row, with an epoch after the listing."""
         return self.transaction(lambda connection: orphans.remember(connection, names))
