@@ -5,6 +5,7 @@ them raise CatalogBusyError, NoSpaceError, CatalogDamagedError and RepositoryErr
 Threads: any. After a fork the catalog belongs to the parent.
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable
@@ -159,8 +160,14 @@ class Catalog:
     def open_session(self, kind: str) -> SessionRow:
         """Open a session and commit it; only then may the live list be read."""
         session_id = new_session_id()
-        self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
-        return self.session(session_id)
+        try:
+            self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
+            return self.session(session_id)
+        except CasimgError:
+            # Only the answer may be lost: an open session that nobody knows would hold collections up until it is stale.
+            with contextlib.suppress(CasimgError):
+                self.end_session(session_id)
+            raise
 
     def session(self, session_id: SessionId) -> SessionRow:
         """Return a session. Raises: SessionFencedError when there is none."""
