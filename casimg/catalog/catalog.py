@@ -164,7 +164,7 @@ class Catalog:
             self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
             return self.session(session_id)
         except CasimgError:
-            # Only the answer may be lost: an open session that nobody knows would hold collections up until it is stale.
+            # Only the answer may be lost, and a session that nobody knows would hold collections up until it is stale.
             with contextlib.suppress(CasimgError):
                 self.end_session(session_id)
             raise
