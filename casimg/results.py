@@ -268,6 +268,7 @@ class GcReport:
     Attributes:
         waiting_count: packs condemned but still waiting for older open sessions; the next `gc` takes them.
         revived_count: packs a commit took back meanwhile.
+        lease_count: reads of deleted images that go on; the space is given back after them.
         orphan_count, orphan_size: objects without a row that were removed, left by writers that died.
         orphan_waiting_count: such objects that an older open session may still explain; a later `gc` decides.
         orphans_refused: why none were removed, when the catalog looks restored from a backup.
@@ -279,6 +280,7 @@ class GcReport:
     waiting_count: int
     revived_count: int
     fenced_count: int
+    lease_count: int
     orphan_count: int
     orphan_size: int
     orphan_waiting_count: int

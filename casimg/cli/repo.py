@@ -223,6 +223,8 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
         )
         if report.waiting_count:
             print(f"{report.waiting_count} packs wait for sessions that are still open; run gc again later")
+        if report.lease_count:
+            print(f"{report.lease_count} reads of deleted images go on; run gc again when they are done")
         if report.orphan_count:
             print(f"removed {report.orphan_count} objects that dead writers left, {size_text(report.orphan_size)}")
         if report.orphan_waiting_count:

@@ -9,8 +9,9 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
-from casimg.catalog import PackRow, SweepVerdict
+from casimg.catalog import PackRow, SweepVerdict, reading
 from casimg.errors import CasimgError
 from casimg.formats.pack import PackTrailer
 from casimg.gc.orphans import sweep_orphans, unexplained
@@ -59,6 +60,7 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: b
     catalog = wiring.catalog
     clean_spool(wiring.spool)
     fenced = catalog.fence_stale()
+    catalog.transaction(reading.drop_ended_leases)
     catalog.end_dead_saves()
     for image_id in catalog.deleted_with_content():
         # Records first: a record must never outlive the rows that say its image is deleted.
@@ -66,6 +68,7 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: b
             wiring.backend.delete(found.key)
         catalog.forget_content(image_id)
     content_count = sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
+    lease_count = catalog.read(partial(reading.lease_count, content_ids=catalog.dead_contents()))
     catalog.condemn([row.pack_no for row in catalog.unreferenced()])
 
     swept: list[PackRow] = []
@@ -92,6 +95,7 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: b
         waiting_count=waiting,
         revived_count=revived,
         fenced_count=len(fenced),
+        lease_count=lease_count,
         orphan_count=orphans.count,
         orphan_size=orphans.size,
         orphan_waiting_count=orphans.waiting_count,
