@@ -28,6 +28,7 @@ from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.index import drop_index
 from casimg.ingest import thread_count
+from casimg.leasing import leased_reader, open_leased
 from casimg.lineage import descendants, lineage
 from casimg.opening import create_parts, open_index, open_parts
 from casimg.progress import Progress, ProgressCallback
@@ -278,10 +279,8 @@ class Repository:
     def open_image(self, ref: str) -> ImageFile:
         """Open an image for reading, as a seekable raw binary file. Raises: ImageNotFoundError, DamageError."""
         self._wiring.check_open()
-        row = self._wiring.catalog.find(ref)
-        if row.content_id is None:
-            raise ImageNotFoundError(ref)
-        return ImageFile(self._wiring.reader(row.content_id), self._wiring.check_open)
+        reader, lease = open_leased(self._wiring, self._wiring.catalog.find(ref))
+        return ImageFile(reader, self._wiring.check_open, lease.end)
 
     def verify(
         self,
@@ -297,16 +296,15 @@ class Repository:
         """
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
-        if row.content_id is None:
-            raise ImageNotFoundError(ref)
-        return comparing.verify(
-            self._wiring.reader(row.content_id),
-            image_of(row),
-            file,
-            threads=thread_count(self._wiring.site.threads),
-            progress=progress,
-            cancel=cancel,
-        )
+        with leased_reader(self._wiring, row) as reader:
+            return comparing.verify(
+                reader,
+                image_of(row),
+                file,
+                threads=thread_count(self._wiring.site.threads),
+                progress=progress,
+                cancel=cancel,
+            )
 
     def images(self, name: str | None = None, *, include_deleted: bool = False) -> list[Image]:
         """Return the images, oldest first; those with exactly this name when one is given."""

@@ -278,6 +278,7 @@ class GcReport:
     Attributes:
         waiting_count: packs condemned but still waiting for older open sessions; the next `gc` takes them.
         revived_count: packs a commit took back meanwhile.
+        lease_count: reads of deleted images that go on; the space is given back after them.
         repack_pack_count: of the packs, those rewritten because they were needed in part, or small.
         repack_new_size: bytes of the new packs that hold what was needed of them.
         gathered_size: bytes stored once more so that the newest images read well.
@@ -294,6 +295,7 @@ class GcReport:
     waiting_count: int
     revived_count: int
     fenced_count: int
+    lease_count: int
     repack_pack_count: int
     repack_new_size: int
     gathered_size: int

@@ -247,6 +247,8 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
             print(f"packs needed in part were not all rewritten: {report.repack_stopped}; run gc again later")
         if report.waiting_count:
             print(f"{report.waiting_count} packs wait for sessions that are still open; run gc again later")
+        if report.lease_count:
+            print(f"{report.lease_count} reads of deleted images go on; run gc again when they are done")
         if report.orphan_count:
             print(f"removed {report.orphan_count} objects that dead writers left, {size_text(report.orphan_size)}")
         if report.orphan_waiting_count:

@@ -13,8 +13,9 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 
-from casimg.catalog import PackRow, SweepVerdict
+from casimg.catalog import PackRow, SweepVerdict, reading
 from casimg.errors import CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
 from casimg.gc.locality import gather_newest
@@ -96,7 +97,10 @@ class _Collection:
         spend = self.wiring.reserve.spend
         clean_spool(self.wiring.spool)
         fenced = spend(self.wiring.catalog.fence_stale)
+        spend(lambda: self.wiring.catalog.transaction(reading.drop_ended_leases))
         content_count = spend(self._reap)
+        catalog = self.wiring.catalog
+        lease_count = catalog.read(partial(reading.lease_count, content_ids=catalog.dead_contents()))
         spend(self._free)
         self._repack()
         orphans = spend(lambda: sweep_orphans(self.wiring, trust_catalog=trust_catalog))
@@ -107,6 +111,7 @@ class _Collection:
             waiting_count=len(self.waiting),
             revived_count=self.revived_count,
             fenced_count=len(fenced),
+            lease_count=lease_count,
             repack_pack_count=self.repacked.pack_count,
             repack_new_size=self.repacked.new_size,
             gathered_size=self.gathered.new_size,

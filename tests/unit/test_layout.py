@@ -24,6 +24,7 @@ LAYERS = (
         "dedup",
         "image_file",
         "images",
+        "leasing",
         "lineage",
         "packing",
         "restore",
