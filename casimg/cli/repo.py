@@ -206,17 +206,18 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
         plan = repo.plan_gc()
         if dry_run:
             found = plan.plan
-            settings.show(
-                found,
-                lambda: print(
-                    f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed; "
-                    f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
-                ),
+            words = (
+                f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed; "
+                f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
             )
+            settings.show(found, lambda: print(words if found.disabled is None else f"frees nothing: {found.disabled}"))
             return
         report = plan.execute(progress, trust_catalog=trust_catalog)
 
     def text() -> None:
+        if report.disabled is not None:
+            print(f"nothing was freed: {report.disabled}")
+            return
         print(
             f"freed {size_text(report.size)} in {report.pack_count} packs, "
             f"{report.content_count} contents removed, {report.duration_s:.1f} s"
@@ -231,6 +232,8 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
             print(f"objects without a row were not touched: {report.orphans_refused}; see --trust-catalog")
         if report.fenced_count:
             print(f"{report.fenced_count} dead sessions were ended")
+        if report.record_behind_count:
+            print(f"the records of {report.record_behind_count} changed images could not be put; run gc again later")
 
     settings.show(report, text)
 
@@ -240,7 +243,8 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
 def check(settings: Settings, read_data: bool) -> None:
     """Hold catalog, records, manifests and packs against each other; exit code 10 when something is wrong.
 
-    Nothing is changed. Each problem names the images it touches.
+    Nothing is changed, but that after `casimg recover` a check with --read-data that finds no loss allows gc again.
+    Each problem names the images it touches.
     """
     with settings.open() as repo, showing("check", settings.progress) as progress:
         report = repo.check(read_data=read_data, progress=progress)

@@ -1,8 +1,9 @@
 """Garbage collection in two steps: a plan that changes nothing, and its execution.
 
-Stale sessions are fenced, contents without images are reaped (records first, then rows), packs that no content names
-are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11), and objects without a row are
-swept (rule 12). It works on a full disk: what the catalog must write then, the reserve gives.
+Stale sessions are fenced, records that are behind are brought up to date (rule 15), contents without images are reaped
+(records first, then rows), packs that no content names are condemned and swept by the catalog's rules (DESIGN section
+8, rules 7, 8, 9 and 11), and objects without a row are swept (rule 12). It works on a full disk: what the catalog must
+write then, the reserve gives. After `recover` only the first two are done, until a full check.
 """
 
 import logging
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from casimg.catalog import PackRow, SweepVerdict
 from casimg.errors import CasimgError
 from casimg.formats.pack import PackTrailer
+from casimg.gc.latch import latch as find_latch
 from casimg.gc.orphans import sweep_orphans, unexplained
 from casimg.ids import PackId
-from casimg.pack.keys import RECORD_PREFIX, pack_key
+from casimg.pack.keys import pack_key
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
+from casimg.records import flush_records, remove_records
 from casimg.results import GcPlan, GcReport
 from casimg.wiring import Wiring
 
@@ -45,6 +48,9 @@ class CollectionPlan:
 def plan_collection(wiring: Wiring) -> CollectionPlan:
     """Return what `execute` would free as of now."""
     catalog = wiring.catalog
+    latch = find_latch(wiring)
+    if latch is not None:
+        return CollectionPlan(wiring, GcPlan(disabled=latch))
     dead = catalog.dead_contents()
     packs = {row.pack_no: row for row in catalog.unreferenced()}
     packs.update((row.pack_no, row) for row in catalog.packs_only_of(dead))
@@ -58,12 +64,22 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: b
     begin_s = time.monotonic()
     catalog = wiring.catalog
     clean_spool(wiring.spool)
+    # Before anything: a catalog that `recover` has replaced meanwhile is no ground to remove objects on.
+    latch = find_latch(wiring)
     fenced = catalog.fence_stale()
+    behind_count = flush_records(wiring)
+    if latch is not None:
+        _log.warning("gc.disabled why=%s", latch)
+        return GcReport(
+            fenced_count=len(fenced),
+            record_behind_count=behind_count,
+            disabled=latch,
+            duration_s=time.monotonic() - begin_s,
+        )
     catalog.end_dead_saves()
     for image_id in catalog.deleted_with_content():
         # Records first: a record must never outlive the rows that say its image is deleted.
-        for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-            wiring.backend.delete(found.key)
+        remove_records(wiring, image_id)
         catalog.forget_content(image_id)
     content_count = sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
     catalog.condemn([row.pack_no for row in catalog.unreferenced()])
@@ -96,6 +112,7 @@ def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: b
         orphan_size=orphans.size,
         orphan_waiting_count=orphans.waiting_count,
         orphans_refused=orphans.refused,
+        record_behind_count=behind_count,
         duration_s=time.monotonic() - begin_s,
     )
 

@@ -1,7 +1,16 @@
 """The index: chunk id -> places. A local cache, rebuildable from the packs; never the truth."""
 
 from casimg.index.follow import FollowReport, follow
-from casimg.index.lmdb_index import Index, Lookup, drop_index
+from casimg.index.lmdb_index import Index, Lookup, drop_index, fresh_index_path, replace_index
 from casimg.index.place import Place
 
-__all__ = ["FollowReport", "Index", "Lookup", "Place", "drop_index", "follow"]
+__all__ = [
+    "FollowReport",
+    "Index",
+    "Lookup",
+    "Place",
+    "drop_index",
+    "follow",
+    "fresh_index_path",
+    "replace_index",
+]
