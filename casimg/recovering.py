@@ -23,7 +23,7 @@ from casimg.assemble import ContentReader, PackRef
 from casimg.catalog import NewContent, NewImage, NewPack, TreeRow
 from casimg.catalog import recover as rows
 from casimg.constants import DOMAIN_DEFAULT, NODE_RADIX
-from casimg.errors import DamageError, NotFoundError, ObjectNotFoundError
+from casimg.errors import CatalogBusyError, DamageError, NotFoundError, ObjectNotFoundError, RecordDamagedError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Inner, Leaf
 from casimg.formats.pack import (
@@ -77,6 +77,7 @@ def rebuild(wiring: Wiring, progress: ProgressCallback | None) -> Rebuilt:
     run.take_packs()
     run.take_records()
     run.take_contents()
+    run.check_packs_stayed()
     return run.done
 
 
@@ -200,14 +201,10 @@ class _Rebuild:
             try:
                 record = self._record(image_id, session_id)
                 found = _Record(
-                    session_id,
-                    record.revision,
-                    _time(record.created_at),
-                    ContentId(record.content.content_id),
+                    session_id, record.revision, _time(record.created_at), ContentId(record.content.content_id)
                 )
-                _rows_of(record)  # what cannot be a row is damage now, not half way
-            except (DamageError, NotFoundError, FormatDamage, ValueError, TypeError) as error:
-                self._problem("record-damaged", f"{item.key}: {error}")
+            except (DamageError, NotFoundError) as error:
+                self._problem("record-damaged", str(error))
                 unread.add(image_id)
                 continue
             best = self._records.get(image_id)
@@ -219,11 +216,15 @@ class _Rebuild:
     def _record(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
         key = record_key(image_id, session_id)
         size = self._wiring.backend.stat(key).size
-        if size > RECORD_SIZE_MAX:
-            raise FormatDamage("it is larger than a record can be")
-        record = decode_record(self._wiring.backend.get_range(key, 0, size))
-        if record.image_id != image_id:
-            raise FormatDamage(f"it is a record of image {record.image_id}")
+        try:
+            if size > RECORD_SIZE_MAX:
+                raise FormatDamage("it is larger than a record can be")
+            record = decode_record(self._wiring.backend.get_range(key, 0, size))
+            if record.image_id != image_id:
+                raise FormatDamage(f"it is a record of image {record.image_id}")
+            _rows_of(record)  # what cannot be a row is damage now, not half way
+        except (FormatDamage, ValueError, TypeError) as damage:
+            raise RecordDamagedError(key, None, str(damage)) from None
         return record
 
     # Contents and images
@@ -289,6 +290,9 @@ class _Rebuild:
             for ids in _walk_tree(reader, missing):
                 with self._wiring.index.reading() as lookup:
                     for chunk in ids:
+                        first = lookup.first(chunk)
+                        if first is not None and first.pack_no in named:
+                            continue
                         holders = {place.pack_no for place in lookup.places(chunk)}
                         if not holders:
                             missing.add(chunk)
@@ -296,6 +300,14 @@ class _Rebuild:
                             # What the record says, when it is still so: the content then has the packs it had.
                             named.add(max(holders & hinted or holders))
         return missing, named
+
+    def check_packs_stayed(self) -> None:
+        """Raise CatalogBusyError when packs vanished meanwhile: a collection that began before is still at work."""
+        there = {item.key for item in self._wiring.backend.list(PACK_PREFIX)}
+        gone = sorted(pack.key for pack in self._packs.values() if pack.key not in there)
+        if gone:
+            why = f"{len(gone)} packs vanished while it was made anew, first {gone[0]}: stop gc and recover again"
+            raise CatalogBusyError(why)
 
     def _reader(self, content_id: ContentId, tree: Tree) -> ContentReader:
         def no_trailer(pack_no: int) -> PackTrailer:
@@ -355,6 +367,7 @@ def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[byt
 
 def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime]:
     """Return image, content and time of the last change. Raises: ValueError, TypeError for what cannot be a row."""
+    _time(record.created_at)
     if record.status != "active":
         raise ValueError(f"its image is {record.status}, which no record is")
     new = NewImage(

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from casimg.backend.base import Backend
@@ -177,6 +177,10 @@ def _sqlite_file(site: SiteConfig) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
+def _sqlite_url(file: Path) -> str:
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
 def _is_held(error: Exception) -> bool:
     """Tell whether somebody holds the catalog's lock; other troubles of a driver are called busy too."""
     return (
@@ -193,7 +197,7 @@ def _end_old(file: Path) -> int | None:
     """
     if not file.is_file():
         return None
-    database = Database(f"sqlite:///{file}")
+    database = Database(_sqlite_url(file))
     try:
         count = database.write(rows.close_for_good)
     except Exception as error:  # damage has no common root
@@ -215,7 +219,7 @@ def _rebuild_beside(
     new_file = None
     if file is not None:
         new_file = file.with_name(f"{file.name}.new")
-        url = f"sqlite:///{new_file}"
+        url = _sqlite_url(new_file)
         file.parent.mkdir(parents=True, exist_ok=True)
         for suffix in ("", *_SIDE_FILES):  # what an interrupted recover left
             new_file.with_name(new_file.name + suffix).unlink(missing_ok=True)

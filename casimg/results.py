@@ -298,7 +298,8 @@ class Problem:
 
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
-            "record-damaged", "object-unknown", "catalog".
+            "record-damaged", "record-unknown", "object-unknown", "catalog"; of `recover` also "pack-unusable",
+            "pack-name", "record-name", "image-lost".
         images: names and ids of the images it touches.
     """
 

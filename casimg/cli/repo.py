@@ -229,7 +229,10 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
         if report.orphan_waiting_count:
             print(f"{report.orphan_waiting_count} unexplained objects wait for sessions that are still open")
         if report.orphans_refused:
-            print(f"objects without a row were not touched: {report.orphans_refused}; see --trust-catalog")
+            print(
+                f"objects without a row were not touched: {report.orphans_refused}; `casimg recover --force` brings "
+                "back what they hold, --trust-catalog removes them"
+            )
         if report.fenced_count:
             print(f"{report.fenced_count} dead sessions were ended")
         if report.record_behind_count:

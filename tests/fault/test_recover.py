@@ -488,3 +488,50 @@ def test_a_catalog_on_a_server(folder: Path, state: State) -> None:
         for force in (False, True):
             with pytest.raises(RepositoryError, match=r"empty|nothing to recover"):
                 casimg.recover(folder, force=force)
+
+
+def test_a_catalog_from_a_backup(tmp_path: Path) -> None:
+    """With a catalog from before some images were stored, recover --force brings back both the old and the new ones."""
+    folder = tmp_path / "r"
+    with casimg.create(folder) as repo:
+        repo.put([os.urandom(100_000)], name="old")
+    saved = (folder / "catalog.sqlite").read_bytes()
+    with casimg.open(folder) as repo:
+        repo.put([os.urandom(100_000)], name="new")
+        state = state_of(repo)
+    lose(folder, "catalog")
+    (folder / "catalog.sqlite").write_bytes(saved)
+    casimg.recover(folder, force=True)
+    with casimg.open(folder) as repo:
+        assert state_of(repo) == state
+        assert repo.check(read_data=True).clean
+        assert repo.plan_gc().execute().orphan_count == 0
+
+
+def test_packs_that_vanish_meanwhile_are_noticed(folder: Path, state: State) -> None:
+    """A collection that is still at work while recover lists: recover says so, and run again it is right."""
+    lose(folder, "catalog")
+    stray = folder / "objects" / "packs" / "ab" / ("ab" * 32)
+    stray.parent.mkdir(exist_ok=True)
+    shutil.copyfile(max((folder / "objects" / "packs").rglob("*"), key=lambda path: path.stat().st_size), stray)
+
+    def collect(report: casimg.Progress) -> None:
+        if report.done_size == report.total_size:
+            stray.unlink(missing_ok=True)
+
+    with pytest.raises(CatalogBusyError, match="vanished"):
+        casimg.recover(folder, progress=collect)
+    assert casimg.recover(folder).clean
+    with casimg.open(folder) as repo:
+        assert state_of(repo) == state
+
+
+def test_a_folder_with_a_difficult_name(tmp_path: Path) -> None:
+    """Names that a URL would read otherwise are the names of files."""
+    folder = tmp_path / "a?b%20#c"
+    with casimg.create(folder) as repo:
+        repo.put([b"x"], name="image")
+    lose(folder, "catalog")
+    assert casimg.recover(folder).image_count == 1
+    with casimg.open(folder) as repo:
+        assert len(repo.images()) == 1
