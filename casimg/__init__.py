@@ -14,6 +14,7 @@ from casimg.errors import CasimgError
 from casimg.estimate import chunk_size_for, estimate, index_estimate
 from casimg.image_file import ImageFile
 from casimg.progress import Progress
+from casimg.recovery import recover
 from casimg.repository import Repository, create
 from casimg.repository import open_repository as open  # noqa: A004 - casimg.open reads as what it does
 from casimg.results import ByteRange, Image
@@ -28,6 +29,7 @@ __all__ = [
     "Repository",
     "create",
     "open",
+    "recover",
     # what comes back
     "ByteRange",
     "CasimgError",

@@ -1,6 +1,7 @@
 """Check a repository: catalog against backend, manifests against packs, and, when asked, every byte.
 
-Nothing is changed. What is found is named together with the images it touches.
+Nothing is changed, but that a full check without loss allows collection again after `recover`. What is found is named
+together with the images it touches.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from casimg.errors import CasimgError, DamageError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
 from casimg.formats.record import RECORD_SIZE_MAX, decode_record
+from casimg.gc.latch import release_latch
 from casimg.ids import ContentId, NodeId, PackId
 from casimg.index.entries import EntryLists
 from casimg.manifest.walk import node_ids
@@ -46,6 +48,9 @@ def check(wiring: Wiring, *, read_data: bool, progress: ProgressCallback | None)
     for image in images:
         run.walk_image(image)
         run.read_record(image)
+    if read_data and not any(problem.lossy for problem in run.problems):
+        against = release_latch(wiring)
+        run.problems += [] if against is None else [against]
     return CheckReport(
         problems=tuple(run.problems),
         pack_count=len(packs),
@@ -150,7 +155,9 @@ class _Check:
 
     def read_record(self, image: ImageRow) -> None:
         """Check the record that `recover` would need."""
-        if image.session_id is None:
+        # Asked again: a change of metadata may have put a newer record since the list was read.
+        image = self._wiring.catalog.image(image.id)
+        if image.session_id is None or image.status != "active":
             return
         key = record_key(image.id, image.session_id)
         try:

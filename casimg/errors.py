@@ -218,7 +218,7 @@ class CatalogDamagedError(DamageError):
     def __init__(self, where: str, why: str) -> None:
         self.where = where
         self.why = why
-        super().__init__(f"catalog {where}: {why}; `casimg check` compares it with the records")
+        super().__init__(f"catalog {where}: {why}; `casimg recover` makes a catalog anew from the objects")
 
 
 class IndexDamagedError(DamageError):
@@ -241,6 +241,16 @@ class CatalogBusyError(TryAgainError):
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(f"the catalog is busy: {why}; try again")
+
+
+class CatalogReplacedError(TryAgainError):
+    """The open catalog ended while it was open: `casimg recover` has made, or makes, another."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the catalog no longer says whose it is: `casimg recover` has replaced it or was interrupted; open the "
+            "repository again"
+        )
 
 
 class BackendUnavailableError(TryAgainError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
+from casimg.backend.base import Backend
 from casimg.backend.local import LocalBackend
 from casimg.catalog import Catalog
 from casimg.catalog.migrate import HEAD
@@ -33,10 +34,9 @@ from casimg.formats.config import (
     encode_repository_config,
     load_site_config,
 )
-from casimg.index import Index
 from casimg.pack.writer import clean_spool
 from casimg.reserve import Reserve
-from casimg.wiring import Wiring
+from casimg.wiring import Wiring, open_index
 
 BACKEND_NAME = "local"
 
@@ -60,9 +60,9 @@ def create_parts(folder: Path, params: ChunkerParams) -> None:
     data = encode_repository_config(config)
     backend.put(CONFIG_KEY, BytesIO(data), len(data))
     site = SiteConfig(folder=folder.resolve(), repository_uuid=config.repository_uuid)
-    Catalog.create(_catalog_url(site), config.repository_uuid, BACKEND_NAME, "local").close()
+    Catalog.create(catalog_url(site), config.repository_uuid, BACKEND_NAME, "local").close()
     # Last, and durable: a folder without it is no repository, so a crash before leaves none.
-    _write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
+    write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
 
 
 def open_parts(path: str | os.PathLike[str]) -> Wiring:
@@ -73,21 +73,10 @@ def open_parts(path: str | os.PathLike[str]) -> Wiring:
     if not os.fspath(path):
         raise NoRepositoryError("''", "the path of the repository is empty")
     site = load_site_config(Path(path))
-    backend = LocalBackend(site.folder / site.backend_path, BACKEND_NAME)
     where = str(site.folder)
-    try:
-        size = backend.stat(CONFIG_KEY).size
-    except ObjectNotFoundError:
-        raise NoRepositoryError(where, f"the backend holds no {CONFIG_KEY}; is it the right one?") from None
-    if size > CONFIG_SIZE_MAX:
-        raise ConfigError(where, f"{CONFIG_KEY} has {size} bytes, which cannot be")
-    config = decode_repository_config(backend.get_range(CONFIG_KEY, 0, size), where)
-    if config.repository_uuid != site.repository_uuid:
-        raise ForeignRepositoryError(
-            where, f"the backend belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
-        )
+    backend, config = open_backend(site)
     ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
-    catalog = _open_catalog(site)
+    catalog = open_catalog(site)
     try:
         row = catalog.repo()
         if row.repository_uuid != site.repository_uuid:
@@ -129,21 +118,46 @@ def upgrade_catalog(path: str | os.PathLike[str]) -> tuple[str, str]:
     Raises: as open_parts.
     """
     site = load_site_config(Path(path))
-    return Catalog.upgrade(_catalog_url(site)), HEAD
+    return Catalog.upgrade(catalog_url(site)), HEAD
 
 
-def _open_catalog(site: SiteConfig) -> Catalog:
-    url = make_url(_catalog_url(site))
+def open_backend(site: SiteConfig) -> tuple[Backend, RepositoryConfig]:
+    """Open the backend and read what the repository is.
+
+    Raises: NoRepositoryError, ConfigError, ForeignRepositoryError, NewerFormatError.
+    """
+    backend = LocalBackend(site.folder / site.backend_path, BACKEND_NAME)
+    config = read_config(backend, str(site.folder))
+    if config.repository_uuid != site.repository_uuid:
+        raise ForeignRepositoryError(
+            str(site.folder), f"the backend belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
+        )
+    return backend, config
+
+
+def read_config(backend: Backend, where: str) -> RepositoryConfig:
+    """Read `casimg.json`. Raises: NoRepositoryError, ConfigError, NewerFormatError."""
+    try:
+        size = backend.stat(CONFIG_KEY).size
+    except ObjectNotFoundError:
+        raise NoRepositoryError(where, f"the backend holds no {CONFIG_KEY}; is it the right one?") from None
+    if size > CONFIG_SIZE_MAX:
+        raise ConfigError(where, f"{CONFIG_KEY} has {size} bytes, which cannot be")
+    return decode_repository_config(backend.get_range(CONFIG_KEY, 0, size), where)
+
+
+def open_catalog(site: SiteConfig) -> Catalog:
+    """Open the catalog of a repository; a missing SQLite file is said, not made. Raises: as Catalog.open."""
+    url = make_url(catalog_url(site))
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
-        raise RepositoryError(str(site.folder), f"the catalog {url.database} is missing; restore it from a backup")
-    return Catalog.open(_catalog_url(site))
+        raise RepositoryError(
+            str(site.folder), f"the catalog {url.database} is missing; `casimg recover` makes it anew"
+        )
+    return Catalog.open(catalog_url(site))
 
 
-def open_index(site: SiteConfig, incarnation: str) -> Index:
-    return Index.open(site.folder / site.index_path, site.repository_uuid, incarnation, map_size=site.index_map_size)
-
-
-def _catalog_url(site: SiteConfig) -> str:
+def catalog_url(site: SiteConfig) -> str:
+    """Return the URL of the catalog, a relative SQLite path taken from the repository's folder."""
     try:
         url = make_url(site.catalog_url)
     except Exception:  # SQLAlchemy's ArgumentError is not worth importing for
@@ -153,14 +167,20 @@ def _catalog_url(site: SiteConfig) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def _write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, text: str) -> None:
+    """Write a text file that is whole or not there, also after a power cut."""
     part = path.with_name(path.name + ".new")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    rename_durably(part, path)
+
+
+def rename_durably(old: Path, new: Path) -> None:
+    """Rename within a folder and make the names durable."""
+    os.rename(old, new)
+    folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

@@ -5,16 +5,14 @@ Threads: a Repository may be used by any number of threads at once. Fork: a chil
 
 import os
 import threading
-import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from casimg import check as checking
-from casimg import comparing, restoring, saving, usage
-from casimg.catalog import ImageRow
+from casimg import comparing, reindexing, restoring, saving, updating, usage
+from casimg.catalog import ImageChange, ImageRow
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
     CasimgError,
@@ -26,12 +24,11 @@ from casimg.gc.plan import CollectionPlan, plan_collection
 from casimg.gc.waste import RepackRules
 from casimg.image_file import ImageFile
 from casimg.images import image_of
-from casimg.index import drop_index
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
 from casimg.lineage import descendants, lineage
-from casimg.opening import create_parts, open_index, open_parts
-from casimg.progress import Progress, ProgressCallback
+from casimg.opening import create_parts, open_parts
+from casimg.progress import ProgressCallback
 from casimg.results import (
     ByteRange,
     CheckReport,
@@ -342,7 +339,7 @@ class Repository:
         decisions = decide(found, KeepRules(keep_last, keep_daily, keep_weekly))
         for decision in decisions:
             if not decision.kept and not dry_run:
-                self._wiring.reserve.spend(partial(self._wiring.catalog.delete_image, decision.image.id))
+                updating.delete(self._wiring, decision.image.id)
         return decisions
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> DiffReport:
@@ -370,6 +367,30 @@ class Repository:
             asked = self._wiring.catalog.images()
         return usage.stats(self._wiring, asked, progress)
 
+    def update(
+        self,
+        ref: str,
+        *,
+        name: str | None = None,
+        protected: bool | None = None,
+        visibility: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        unset: Iterable[str] = (),
+        same_name: bool = False,
+    ) -> Image:
+        """Change an image's metadata, all of it or nothing; what is not given stays.
+
+        Args:
+            protected: a protected image cannot be deleted.
+            properties: to set; others stay. unset: properties to remove, there or not.
+            same_name: allow a name that another image has.
+        Raises: ImageNotFoundError, AmbiguousNameError, NameTakenError, InputError.
+        """
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        change = ImageChange(name, protected, visibility, dict(properties or {}), tuple(unset))
+        return image_of(updating.update(self._wiring, row, change, same_name=same_name))
+
     def delete(self, ref: str) -> Image:
         """Delete an image and return what it was; `plan_gc().execute()` gives the space back.
 
@@ -377,7 +398,7 @@ class Repository:
         """
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
-        self._wiring.reserve.spend(lambda: self._wiring.catalog.delete_image(row.id))
+        updating.delete(self._wiring, row.id)
         return image_of(row)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> CollectionPlan:
@@ -403,30 +424,12 @@ class Repository:
         return checking.check(self._wiring, read_data=read_data, progress=progress)
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> IndexReport:
-        """Make the index anew from the packs.
+        """Make the index anew from the packs; interrupted, it leaves the old one.
 
         Threads: no other work of this process may run on the repository meanwhile.
         """
         self._wiring.check_open()
-        begin_s = time.monotonic()
-        wiring = self._wiring
-        wiring.index.close()
-        drop_index(wiring.site.folder / wiring.site.index_path)
-        wiring.index = open_index(wiring.site, wiring.catalog.repo().incarnation)
-
-        def tell(done: int, todo: int) -> None:
-            if progress is not None:
-                progress(Progress("index", done, todo))
-
-        report = wiring.follow(on_pack=tell)
-        if report.damaged:
-            raise report.damaged[0][1]
-        return IndexReport(
-            pack_count=report.added,
-            entry_count=wiring.index.entry_count(),
-            stored_size=wiring.index.stored_size(),
-            duration_s=time.monotonic() - begin_s,
-        )
+        return reindexing.rebuild_index(self._wiring, progress)
 
     def close(self) -> None:
         """Close the repository; twice is harmless."""

@@ -262,13 +262,15 @@ class GcPlan:
         repack_size: about what that frees, stored bytes.
     """
 
-    content_count: int
-    pack_count: int
-    size: int
-    repack_pack_count: int
-    repack_size: int
-    orphan_count: int
-    orphan_size: int
+    content_count: int = 0
+    pack_count: int = 0
+    size: int = 0
+    repack_pack_count: int = 0
+    repack_size: int = 0
+    orphan_count: int = 0
+    orphan_size: int = 0
+    disabled: str | None = None
+    """Why nothing would be freed, after `recover` and before a full check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,25 +289,29 @@ class GcReport:
         orphan_count, orphan_size: objects without a row that were removed, left by writers that died.
         orphan_waiting_count: such objects that an older open session may still explain; a later `gc` decides.
         orphans_refused: why none were removed, when the catalog looks restored from a backup.
+        record_behind_count: images whose record could not be brought up to date; the next `gc` tries again.
+        disabled: why nothing at all was removed, after `recover` and before a full check.
     """
 
-    content_count: int
-    pack_count: int
-    size: int
-    waiting_count: int
-    revived_count: int
-    fenced_count: int
-    lease_count: int
-    repack_pack_count: int
-    repack_new_size: int
-    gathered_size: int
-    repack_failed: tuple[str, ...]
-    repack_stopped: str | None
-    orphan_count: int
-    orphan_size: int
-    orphan_waiting_count: int
-    orphans_refused: str | None
-    duration_s: float
+    content_count: int = 0
+    pack_count: int = 0
+    size: int = 0
+    waiting_count: int = 0
+    revived_count: int = 0
+    fenced_count: int = 0
+    lease_count: int = 0
+    repack_pack_count: int = 0
+    repack_new_size: int = 0
+    gathered_size: int = 0
+    repack_failed: tuple[str, ...] = ()
+    repack_stopped: str | None = None
+    orphan_count: int = 0
+    orphan_size: int = 0
+    orphan_waiting_count: int = 0
+    orphans_refused: str | None = None
+    record_behind_count: int = 0
+    disabled: str | None = None
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +320,8 @@ class Problem:
 
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
-            "record-damaged", "object-unknown", "catalog".
+            "record-damaged", "record-unknown", "object-unknown", "catalog"; of `recover` also "pack-unusable",
+            "pack-name", "record-name", "image-lost".
         images: names and ids of the images it touches.
     """
 
@@ -331,6 +338,37 @@ class CheckReport:
     pack_count: int
     image_count: int
     read_size: int
+    duration_s: float
+
+    @property
+    def clean(self) -> bool:
+        """No problem that can cost a byte."""
+        return not any(problem.lossy for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverReport:
+    """What `recover` found on the backend and made of it.
+
+    Attributes:
+        image_count: images that are back, damaged ones included.
+        damaged_image_count: of these, images that miss chunks.
+        pack_count: packs that can be used, in whole or in part.
+        problems: what could not be used, with the images it touches; nothing of it was removed.
+        old_catalog: the file that the catalog before was set aside as; None when there was none.
+        old_fenced_count: writers that were at work in it and were ended; None when it could not be written.
+        site_written: True when `casimg.toml` was gone and was written with defaults.
+    """
+
+    image_count: int
+    damaged_image_count: int
+    content_count: int
+    pack_count: int
+    entry_count: int
+    problems: tuple[Problem, ...]
+    old_catalog: str | None
+    old_fenced_count: int | None
+    site_written: bool
     duration_s: float
 
     @property

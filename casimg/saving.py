@@ -8,27 +8,25 @@ image, and packs that the next try finds or `gc` takes.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from io import BytesIO
+from datetime import datetime
 from types import TracebackType
 
-from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, PackRow, SessionRow, TreeRow
+from casimg.catalog import ImageRow, NewContent, NewImage, SessionRow, TreeRow
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
 from casimg.errors import CasimgError, ImageNotFoundError, InputError
 from casimg.formats.pack import PackTrailer
-from casimg.formats.record import ContentRecord, ImageRecord, TreeRecord, encode_record
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
 from casimg.index.entries import EntryLists
 from casimg.ingest import Ingest, IngestFigures, ingest, thread_count
 from casimg.leasing import leased_reader
-from casimg.pack.keys import record_key
 from casimg.packing import NoLine, PackLine
 from casimg.progress import ProgressCallback
+from casimg.records import put_record
 from casimg.results import ByteRange, Image, PutReport
 from casimg.snapshot.changed import ingest_changed
 from casimg.snapshot.changed_map import dirty_blocks
@@ -37,6 +35,7 @@ from casimg.wiring import Wiring, plain_tree
 
 _log = logging.getLogger("casimg.saving")
 _NAME_SIZE_MAX = 255
+VISIBILITIES = ("private", "public", "shared", "community")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class ImageFields:
         for what, value in (("disk format", self.disk_format), ("container format", self.container_format)):
             if not value or len(value) > 20 or not value.isascii() or not value.replace("-", "").isalnum():
                 raise InputError(f"the {what} {value[:40]!r} is none")
-        if self.visibility not in ("private", "public", "shared", "community"):
+        if self.visibility not in VISIBILITIES:
             raise InputError(f"the visibility {self.visibility!r} is none")
         for key, value in self.properties.items():
             if not key or len(key) > 255 or len(value) > 65_000:
@@ -146,9 +145,9 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
     content = wiring.catalog.content(_content_of(parent))
     session = wiring.catalog.open_session("snapshot")
     try:
-        new = _new_image(fields, parent.id)
+        new = _new_image(fields, parent.id, session.opened_at)
         packs = wiring.catalog.content_packs(content.content_id)
-        _put_record(wiring, session, new, content, packs)
+        put_record(wiring, session.session_id, new, content, packs)
         row = wiring.catalog.snapshot_row(session.session_id, parent.id, new, unique_name=not fields.same_name)
     except BaseException:
         wiring.end_session(session.session_id)
@@ -268,7 +267,7 @@ class _Save:
             self._live[row.pack_no] = row
             if not row.damaged:  # what it holds is stored again, which heals
                 self._known.trust(row.pack_no)
-        new = _new_image(fields, None if parent is None else parent.id)
+        new = _new_image(fields, None if parent is None else parent.id, self._session.opened_at)
         content_id = new_content_id()
         catalog.begin_image(session_id, new, content_id)
         root = self._ingest(source, parent, dirty)
@@ -286,7 +285,7 @@ class _Save:
             hashes={},
         )
         packs = catalog.packs(pack_nos)
-        _put_record(self._wiring, self._session, new, content, packs)
+        put_record(self._wiring, session_id, new, content, packs)
         image = catalog.commit(session_id, new.id, content, pack_nos, unique_name=not fields.same_name)
         _log.info(
             "image.committed image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs)
@@ -341,7 +340,7 @@ def _content_of(image: ImageRow) -> ContentId:
     return image.content_id
 
 
-def _new_image(fields: ImageFields, parent_id: ImageId | None) -> NewImage:
+def _new_image(fields: ImageFields, parent_id: ImageId | None, created_at: datetime) -> NewImage:
     return NewImage(
         id=new_image_id(),
         name=fields.name,
@@ -352,40 +351,5 @@ def _new_image(fields: ImageFields, parent_id: ImageId | None) -> NewImage:
         protected=False,
         parent_id=parent_id,
         properties=dict(fields.properties),
+        created_at=created_at,
     )
-
-
-def _put_record(
-    wiring: Wiring,
-    session: SessionRow,
-    new: NewImage,
-    content: NewContent | ContentRow,
-    packs: Iterable[PackRow],
-) -> None:
-    """Put what `recover` needs to know of the image, before the commit that makes it true."""
-    record = ImageRecord(
-        image_id=new.id,
-        name=new.name,
-        status="active",
-        disk_format=new.disk_format,
-        container_format=new.container_format,
-        owner=new.owner,
-        visibility=new.visibility,
-        protected=new.protected,
-        parent_id=new.parent_id,
-        created_at=datetime.now(UTC).isoformat(),
-        properties=dict(new.properties),
-        content=ContentRecord(
-            content_id=content.content_id,
-            size=content.size or 0,
-            hole_size=content.hole_size,
-            trees=tuple(
-                TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size)
-                for tree in content.trees
-            ),
-            pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
-            hashes=dict(content.hashes),
-        ),
-    )
-    data = encode_record(record)
-    wiring.backend.put(record_key(new.id, session.session_id), BytesIO(data), len(data))

@@ -109,11 +109,11 @@ class Wiring:
         missing = [row for row in rows.values() if applied.get(row.pack_no) != row.pack_id]
         return follow(self.index, missing, lambda ref: self.load_trailer(rows[ref.pack_no]), drop_others=False)
 
-    def follow(self, *, on_pack: Callable[[int, int], None] | None = None) -> FollowReport:
-        """Make the index cover all findable packs of the catalog and no others."""
+    def follow(self, *, index: Index | None = None, on_pack: Callable[[int, int], None] | None = None) -> FollowReport:
+        """Make the index, or another one, cover all findable packs of the catalog and no others."""
         rows = {row.pack_no: row for row in self.catalog.all_packs(PACK_STATES_FINDABLE)}
         return follow(
-            self.index,
+            self.index if index is None else index,
             rows.values(),
             lambda ref: self.load_trailer(rows[ref.pack_no]),
             drop_others=True,
@@ -187,6 +187,16 @@ class Wiring:
             self.index.close()
             self.catalog.close()
             self.backend.close()
+
+
+def open_index(site: SiteConfig, incarnation: str, path: Path | None = None) -> Index:
+    """Open the index of a repository, or one beside it that may take its place."""
+    return Index.open(
+        site.folder / site.index_path if path is None else path,
+        site.repository_uuid,
+        incarnation,
+        map_size=site.index_map_size,
+    )
 
 
 def plain_tree(content: ContentRow) -> Tree:

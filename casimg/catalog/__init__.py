@@ -5,6 +5,7 @@ from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
     CatalogTotals,
     ContentRow,
+    ImageChange,
     ImageRow,
     NewContent,
     NewImage,
@@ -20,6 +21,7 @@ __all__ = [
     "Catalog",
     "CatalogTotals",
     "ContentRow",
+    "ImageChange",
     "ImageRow",
     "NewContent",
     "NewImage",

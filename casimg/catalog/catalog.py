@@ -7,14 +7,13 @@ Threads: any. After a fork the catalog belongs to the parent.
 
 import contextlib
 import logging
-import uuid
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, insert, inspect, select
 
-from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, sessions
+from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, recover, sessions
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
     CatalogTotals,
@@ -55,9 +54,13 @@ class Catalog:
         self._database = database
 
     @classmethod
-    def create(cls, url: str, repository_uuid: str, backend_name: str, backend_kind: str) -> "Catalog":
+    def create(
+        cls, url: str, repository_uuid: str, backend_name: str, backend_kind: str, *, unfinished: bool = False
+    ) -> "Catalog":
         """Make the schema in an empty database and the one row that says whose it is.
 
+        Args:
+            unfinished: leave that row out, for `recover.finish` to put when everything is in.
         Raises: RepositoryError when the database is not empty, ConfigError for a URL that cannot be used.
         """
         database = _database(url)
@@ -68,16 +71,9 @@ class Catalog:
             if tables := inspect(connection).get_table_names():
                 raise RepositoryError(database.label, f"the database is not empty: it has the table {tables[0]!r}")
             migrate.upgrade(connection)
-            connection.execute(
-                insert(repo).values(
-                    one=1,
-                    repository_uuid=repository_uuid,
-                    incarnation=str(uuid.uuid4()),
-                    epoch=1,
-                    change_no=0,
-                    collection_enabled=True,
-                )
-            )
+            if not unfinished:
+                recover.finish(connection, repository_uuid, recover.new_incarnation(), 0)
+                recover.enable_collection(connection)
             connection.execute(insert(backends).values(name=backend_name, kind=backend_kind))
 
         try:
@@ -263,7 +259,7 @@ class Catalog:
             )
         except (SessionFencedError, TryAgainError):
             # The answer of a commit that happened may have been lost: the image's own row tells (K5).
-            if not self._is_committed(session_id, image_id):
+            if not self.is_committed(session_id, image_id):
                 raise
         return self.image(image_id)
 
@@ -277,7 +273,7 @@ class Catalog:
                 lambda connection: images.snapshot_row(connection, session_id, parent_id, new, unique_name=unique_name)
             )
         except (SessionFencedError, TryAgainError):
-            if not self._is_committed(session_id, new.id):
+            if not self.is_committed(session_id, new.id):
                 raise
         return self.image(new.id)
 
@@ -374,21 +370,28 @@ class Catalog:
         """Return remembered names that no older open session can explain, and how many wait."""
         return self.transaction(orphans.ripe)
 
+    def enable_collection(self) -> bool:
+        """Take the latch off that `recover` left on; False when it was not on. Only after a full check."""
+        return self.transaction(recover.enable_collection)
+
     def forget_orphan(self, name: str) -> None:
         """Say that a remembered object is gone, or has a row after all."""
         self.transaction(lambda connection: orphans.forget(connection, name))
 
     # Inner
 
-    def _is_committed(self, session_id: SessionId, image_id: ImageId) -> bool:
+    def is_committed(self, session_id: SessionId, image_id: ImageId) -> bool:
+        """K5: tell whether a session whose commit gave no answer did commit; asked before anything else ends it."""
+
         def work(connection: Connection) -> bool:
             row = connection.execute(
                 select(sessions_table.c.state).where(sessions_table.c.session_id == session_id).with_for_update()
             ).first()
             if row is None or row.state != "closed":
                 return False
-            image = images.image_by_id(connection, image_id)
-            return image.status == "active" and image.session_id == session_id
+            # Not images.session_id: a newer record may be the image's by now. Only the commit closes a session before
+            # its caller does.
+            return images.image_by_id(connection, image_id).status != "saving"
 
         try:
             return self.transaction(work)
@@ -413,7 +416,7 @@ def _existing(url: str) -> Database:
     """Return a database that is there: SQLite would make an empty file of a wrong path."""
     database = _database(url)
     if database.sqlite_path is not None and not Path(database.sqlite_path).is_file():
-        raise RepositoryError(database.label, "the catalog is missing; restore it from a backup")
+        raise RepositoryError(database.label, "the catalog is missing; `casimg recover` makes it anew")
     return database
 
 

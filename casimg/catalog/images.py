@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from casimg.catalog.engine import now_us
+from casimg.catalog.outbox import note_change
 from casimg.catalog.packs import hold_packs, lock_repo
 from casimg.catalog.rows import ImageRow, NewContent, NewImage
 from casimg.catalog.schema import (
@@ -16,7 +17,7 @@ from casimg.catalog.schema import (
     image_properties,
     images,
 )
-from casimg.catalog.sessions import beat, close_session, time_of
+from casimg.catalog.sessions import beat, close_session, micros_of, time_of
 from casimg.catalog.transaction import batches
 from casimg.errors import (
     AmbiguousNameError,
@@ -78,7 +79,7 @@ def commit(
     if done.rowcount != 1:
         raise CatalogDamagedError(f"content {content.content_id}", "it is not pending for this session")
     if unique_name:
-        _check_name_free(connection, image_id)
+        check_name_free(connection, image_id)
     hold_packs(connection, pack_nos)
     for batch in batches(sorted(set(pack_nos))):
         connection.execute(
@@ -92,7 +93,7 @@ def commit(
         connection.execute(insert(content_hashes).values(content_id=content.content_id, algo=algo, value=value))
 
 
-def _check_name_free(connection: Connection, image_id: ImageId) -> None:
+def check_name_free(connection: Connection, image_id: ImageId) -> None:
     """Raise NameTakenError when another active image has the name; the `repo` row makes committers take turns."""
     lock_repo(connection)
     name = connection.execute(select(images.c.name).where(images.c.id == image_id)).scalar_one()
@@ -135,11 +136,14 @@ def snapshot_row(
         raise CatalogDamagedError(f"content {content_id}", f"active image {parent_id} has no complete content")
     _insert_image(connection, session_id, new, now_us(connection), status="active", content_id=content_id)
     if unique_name:
-        _check_name_free(connection, new.id)
+        check_name_free(connection, new.id)
 
 
 def delete_image(connection: Connection, image_id: ImageId) -> None:
-    """Rule 11: one status update. Raises: ImageNotFoundError, ProtectedImageError."""
+    """Rule 11: one status update, and word that its records must go.
+
+    Raises: ImageNotFoundError, ProtectedImageError.
+    """
     now = now_us(connection)
     done = connection.execute(
         update(images)
@@ -151,6 +155,7 @@ def delete_image(connection: Connection, image_id: ImageId) -> None:
         if row is None or row.status == "deleted":
             raise ImageNotFoundError(image_id)
         raise ProtectedImageError(image_id)
+    note_change(connection, image_id)
 
 
 def _images() -> Select[Any]:
@@ -243,7 +248,7 @@ def _insert_image(
             protected=new.protected,
             min_disk=0,
             min_ram=0,
-            created_at=now,
+            created_at=now if new.created_at is None else micros_of(new.created_at),
             updated_at=now,
         )
     )

@@ -122,6 +122,21 @@ class NewImage:
     protected: bool
     parent_id: ImageId | None
     properties: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    """None: when the row is inserted. Given, so that the record put before says the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChange:
+    """What to change of an image; None stays as it is."""
+
+    name: str | None = None
+    protected: bool | None = None
+    visibility: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """To set; others stay."""
+    unset: tuple[str, ...] = ()
+    """Properties to remove; one that is not there is no error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Sessions: rules 3 (open), 7 (fence) and the heartbeat. Functions take the connection of a transaction."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, update
@@ -9,13 +9,18 @@ from casimg.catalog.engine import now_us
 from casimg.catalog.processes import is_gone, node_name, own_pid
 from casimg.catalog.rows import SessionRow
 from casimg.catalog.schema import repo, sessions
-from casimg.errors import CatalogDamagedError, SessionFencedError
+from casimg.errors import CatalogReplacedError, SessionFencedError
 from casimg.ids import SessionId
 
 
 def time_of(micros: int) -> datetime:
     """Return the aware time of a column."""
     return datetime.fromtimestamp(micros / 1_000_000, UTC)
+
+
+def micros_of(time: datetime) -> int:
+    """Return the column of an aware time, exactly."""
+    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 def session_row(row: Row[Any]) -> SessionRow:
@@ -32,7 +37,7 @@ def session_row(row: Row[Any]) -> SessionRow:
 
 
 def open_session(connection: Connection, session_id: SessionId, kind: str) -> None:
-    """W1: insert the session with the current epoch, read in the same statement. Raises: CatalogDamagedError."""
+    """W1: insert the session with the current epoch, read in the same statement. Raises: CatalogReplacedError."""
     now = now_us(connection)
     pid, pid_start = own_pid()
     columns = ("session_id", "kind", "node", "pid", "pid_start", "state", "epoch", "beats", "heartbeat", "opened_at")
@@ -55,7 +60,7 @@ def open_session(connection: Connection, session_id: SessionId, kind: str) -> No
     )
     # Asked, not counted: on PostgreSQL SQLAlchemy counts no INSERT.
     if connection.execute(select(sessions.c.epoch).where(sessions.c.session_id == session_id)).first() is None:
-        raise CatalogDamagedError("repo", "the one row that holds the epoch is missing")
+        raise CatalogReplacedError()
 
 
 def beat(connection: Connection, session_id: SessionId) -> None:

@@ -1,16 +1,17 @@
 """A database with its two ways in: `write`, one transaction that is retried whole, and `read`, plain reads."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from casimg.catalog.engine import BUSY_TIMEOUT_S, is_retryable, label_of, make_engine, translated
-from casimg.errors import CatalogBusyError
+from casimg.errors import CatalogBusyError, CatalogReplacedError
 
 T = TypeVar("T")
 IN_COUNT_MAX = 500
@@ -42,6 +43,10 @@ class Database:
         """
         self._writer = make_engine(url, writes=True, busy_timeout_s=busy_timeout_s, clock=clock)
         self._reader = make_engine(url, writes=False, busy_timeout_s=busy_timeout_s, clock=clock)
+        self._file: tuple[int, int] | None = None
+        if self.sqlite_path is not None:
+            for engine in (self._writer, self._reader):
+                event.listen(engine, "connect", self._check_same_file)
         self._sleep = sleep
         self._jitter = jitter
 
@@ -73,6 +78,14 @@ class Database:
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
+
+    def _check_same_file(self, _connection: object, _record: object) -> None:
+        """Refuse a file that took the place of the one that was opened: some connections would see this, some that."""
+        found = os.stat(self.sqlite_path or "")
+        if self._file is None:
+            self._file = (found.st_dev, found.st_ino)
+        elif self._file != (found.st_dev, found.st_ino):
+            raise CatalogReplacedError
 
     def _run(self, engine: Engine, work: Callable[[Connection], T], try_count: int) -> T:
         last: SQLAlchemyError | None = None

@@ -32,7 +32,7 @@ HELP = """\
 Exit codes: 0 ok; 1 internal error, please report it; 2 wrong usage; 3 not found; 4 conflict (ambiguous, taken or
 protected name); 5 unusable input, source or target; 6 the repository cannot be used (none, foreign, newer, bad
 configuration, no native code); 7 damaged data; 8 try again (busy, fenced, unreachable); 9 no space left; 10 compared
-and found different, or check found problems; 130 interrupted; 141 the reader of our output went away."""
+and found different, or check or recover found problems; 130 interrupted; 141 the reader of our output went away."""
 
 
 def exit_code_of(error: errors.CasimgError) -> int:

@@ -1,4 +1,4 @@
-"""Commands on images: put, ls, show, get, verify, rm."""
+"""Commands on images: put, ls, show, get, verify, set, rm."""
 
 import fnmatch
 import sys
@@ -12,6 +12,7 @@ from casimg.cli.progress import showing
 from casimg.errors import AmbiguousNameError, InputError, TargetError
 from casimg.repository import Repository
 from casimg.results import Image, PutReport
+from casimg.saving import VISIBILITIES
 
 
 def parse_properties(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -218,6 +219,45 @@ def verify(settings: Settings, ref: str, file: str) -> None:
     settings.show(report, text)
     if not report.equal:
         click.get_current_context().exit(exit_codes.DIFFERENT)
+
+
+@command(
+    main_group,
+    "set",
+    example="""
+casimg set debian-12 --name debian-12.1 --property os_version=12.1
+casimg set golden --protected --visibility public
+casimg set vm7 --unset os_distro --unset os_version""",
+)
+@click.argument("ref")
+@click.option("--name", "-n", help="Give it another name.")
+@click.option("--protected/--unprotected", default=None, help="A protected image cannot be deleted.")
+@click.option("--visibility", type=click.Choice(VISIBILITIES), help="As Glance's.")
+@click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="Set it; others stay.")
+@click.option("--unset", multiple=True, metavar="KEY", help="Remove a property, if it is there.")
+@click.option("--same-name", is_flag=True, help="Allow a name that another image has.")
+def change(
+    settings: Settings,
+    ref: str,
+    name: str | None,
+    protected: bool | None,
+    visibility: str | None,
+    properties: tuple[str, ...],
+    unset: tuple[str, ...],
+    same_name: bool,
+) -> None:
+    """Change the metadata of the image REF, all that is given or nothing; its bytes never change."""
+    with settings.open() as repo:
+        image = repo.update(
+            resolve(repo, ref).id,
+            name=name,
+            protected=protected,
+            visibility=visibility,
+            properties=parse_properties(properties),
+            unset=unset,
+            same_name=same_name,
+        )
+    settings.show(image, lambda: print(f"changed {image.name} ({image.id})"))
 
 
 @command(main_group, example="casimg rm old-image 3f2a\ncasimg gc")

@@ -220,18 +220,19 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
         plan = repo.plan_gc(unused_max=max_unused / 100, progress=progress)
         if dry_run:
             found = plan.plan
-            settings.show(
-                found,
-                lambda: print(
-                    f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed, and about "
-                    f"{size_text(found.repack_size)} by rewriting {found.repack_pack_count} packs; "
-                    f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
-                ),
+            words = (
+                f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed, and about "
+                f"{size_text(found.repack_size)} by rewriting {found.repack_pack_count} packs; "
+                f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
             )
+            settings.show(found, lambda: print(words if found.disabled is None else f"frees nothing: {found.disabled}"))
             return
         report = plan.execute(progress, trust_catalog=trust_catalog)
 
     def text() -> None:
+        if report.disabled is not None:
+            print(f"nothing was freed: {report.disabled}")
+            return
         anew = report.repack_new_size
         print(
             f"freed {size_text(max(0, report.size - anew))} in {report.pack_count} packs, "
@@ -254,9 +255,14 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
         if report.orphan_waiting_count:
             print(f"{report.orphan_waiting_count} unexplained objects wait for sessions that are still open")
         if report.orphans_refused:
-            print(f"objects without a row were not touched: {report.orphans_refused}; see --trust-catalog")
+            print(
+                f"objects without a row were not touched: {report.orphans_refused}; `casimg recover --force` brings "
+                "back what they hold, --trust-catalog removes them"
+            )
         if report.fenced_count:
             print(f"{report.fenced_count} dead sessions were ended")
+        if report.record_behind_count:
+            print(f"the records of {report.record_behind_count} changed images could not be put; run gc again later")
 
     settings.show(report, text)
 
@@ -266,7 +272,8 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
 def check(settings: Settings, read_data: bool) -> None:
     """Hold catalog, records, manifests and packs against each other; exit code 10 when something is wrong.
 
-    Nothing is changed. Each problem names the images it touches.
+    Nothing is changed, but that after `casimg recover` a check with --read-data that finds no loss allows gc again.
+    Each problem names the images it touches.
     """
     with settings.open() as repo, showing("check", settings.progress) as progress:
         report = repo.check(read_data=read_data, progress=progress)

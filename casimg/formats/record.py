@@ -39,7 +39,10 @@ class ContentRecord:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image and its content, by ids that mean something without a catalog: packs by pack id, never by number."""
+    """An image and its content, times in ISO 8601.
+
+    Ids are those that mean something without a catalog: packs by pack id, never by number.
+    """
 
     image_id: str
     name: str
@@ -51,6 +54,9 @@ class ImageRecord:
     protected: bool
     parent_id: str | None
     created_at: str
+    updated_at: str
+    revision: int
+    """How often the metadata had changed; of several records of an image the greatest counts."""
     properties: Mapping[str, str]
     content: ContentRecord
 

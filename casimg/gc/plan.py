@@ -1,12 +1,13 @@
 """Garbage collection in two steps: a plan that changes nothing, and its execution.
 
-1. Stale sessions are fenced and contents without images reaped, records first, then rows (DESIGN section 8, rules 7
-   and 11).
+1. Stale sessions are fenced, records that are behind brought up to date (rules 7 and 15), and contents without images
+   reaped, records first, then rows (rule 11).
 2. Packs that no content names are condemned and swept (rules 8 and 9).
 3. Packs that are needed in part are rewritten, in rounds that free as they go (rule 10).
 4. Objects without a row are swept (rule 12).
 
 It works on a full disk: what the catalog must write then, the reserve gives; a rewrite that finds no room is left.
+After `recover` only fences and records are looked after, until a full check. Rules are those of DESIGN section 8.
 """
 
 import logging
@@ -18,14 +19,16 @@ from functools import partial
 from casimg.catalog import PackRow, SweepVerdict, reading
 from casimg.errors import CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
+from casimg.gc.latch import latch as find_latch
 from casimg.gc.locality import gather_newest
 from casimg.gc.orphans import sweep_orphans, unexplained
 from casimg.gc.repack import RepackFigures, rewrite
 from casimg.gc.waste import RepackRules, choose, measure, rounds
 from casimg.ids import PackId
-from casimg.pack.keys import RECORD_PREFIX, pack_key
+from casimg.pack.keys import pack_key
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
+from casimg.records import flush_records, remove_records
 from casimg.results import GcPlan, GcReport
 from casimg.wiring import Wiring
 
@@ -57,6 +60,9 @@ def plan_collection(
     """Return what `execute` would free as of now."""
     rules = rules or RepackRules()
     catalog = wiring.catalog
+    latch = find_latch(wiring)
+    if latch is not None:
+        return CollectionPlan(wiring, GcPlan(disabled=latch), rules)
     dead = catalog.dead_contents()
     packs = {row.pack_no: row for row in catalog.unreferenced()}
     packs.update((row.pack_no, row) for row in catalog.packs_only_of(dead))
@@ -96,7 +102,18 @@ class _Collection:
         begin_s = time.monotonic()
         spend = self.wiring.reserve.spend
         clean_spool(self.wiring.spool)
+        # Before anything: a catalog that `recover` has replaced meanwhile is no ground to remove objects on.
+        latch = find_latch(self.wiring)
         fenced = spend(self.wiring.catalog.fence_stale)
+        behind_count = spend(lambda: flush_records(self.wiring))
+        if latch is not None:
+            _log.warning("gc.disabled why=%s", latch)
+            return GcReport(
+                fenced_count=len(fenced),
+                record_behind_count=behind_count,
+                disabled=latch,
+                duration_s=time.monotonic() - begin_s,
+            )
         spend(lambda: self.wiring.catalog.transaction(reading.drop_ended_leases))
         content_count = spend(self._reap)
         catalog = self.wiring.catalog
@@ -121,6 +138,7 @@ class _Collection:
             orphan_size=orphans.size,
             orphan_waiting_count=orphans.waiting_count,
             orphans_refused=orphans.refused,
+            record_behind_count=behind_count,
             duration_s=time.monotonic() - begin_s,
         )
 
@@ -130,8 +148,7 @@ class _Collection:
         catalog.end_dead_saves()
         for image_id in catalog.deleted_with_content():
             # Records first: a record must never outlive the rows that say its image is deleted.
-            for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-                wiring.backend.delete(found.key)
+            remove_records(wiring, image_id)
             catalog.forget_content(image_id)
         return sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
 

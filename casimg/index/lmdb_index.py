@@ -242,6 +242,32 @@ def drop_index(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def fresh_index_path(path: Path) -> Path:
+    """Return where this process may build an index to replace the one at `path`; what dead ones left there goes."""
+    for left in path.parent.glob(f"{path.name}.new-*"):
+        pid = left.name.rpartition("-")[2]
+        if pid == str(os.getpid()) or (pid.isdigit() and not Path("/proc", pid).exists()):
+            drop_index(left)
+    return path.with_name(f"{path.name}.new-{os.getpid()}")
+
+
+def replace_index(path: Path, fresh: Path) -> None:
+    """Put a finished index in the place of another; nobody in this process has either open.
+
+    Cut short between the two renames it leaves no index, which is opened as an empty one.
+    Raises: IndexDamagedError, NoSpaceError.
+    """
+    aside = path.with_name(f"{path.name}.old-{os.getpid()}")
+    try:
+        drop_index(aside)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, aside)
+        os.rename(fresh, path)
+    except OSError as error:
+        raise _os_error(path, error) from None
+    drop_index(aside)
+
+
 def _set_aside(path: Path) -> None:
     """Move a useless index away and remove it; when it cannot be moved it is removed in place."""
     aside = path.with_name(f"{path.name}.old-{os.getpid()}")

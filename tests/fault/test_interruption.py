@@ -251,3 +251,23 @@ def test_two_restores_to_one_name_do_not_mix(repo: Repository, tmp_path: Path) -
     holder.communicate()
     repo.get("image", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == data
+
+
+def test_an_interrupted_index_rebuild_leaves_the_old_one(tmp_path: Path) -> None:
+    """kill -9 while the index is made anew: the old one is as it was, and the next rebuild clears what was left."""
+    script = (
+        "import casimg, os, signal, sys\n"
+        "repo = casimg.open(sys.argv[1])\n"
+        "repo.rebuild_index(progress=lambda report: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    folder = tmp_path / "r"
+    with casimg.create(folder) as repo:
+        repo.put([os.urandom(100_000)], name="image")
+        count = repo._wiring.index.entry_count()
+        before = repo._wiring.index.applied()
+    assert subprocess.run([sys.executable, "-c", script, str(folder)], check=False).returncode == -signal.SIGKILL
+    with casimg.open(folder) as repo:
+        assert (repo._wiring.index.applied(), repo._wiring.index.entry_count()) == (before, count)
+        assert repo.rebuild_index().entry_count == count
+        assert repo.check(read_data=True).clean
+    assert sorted(path.name for path in folder.glob("index*")) == ["index"]

@@ -19,22 +19,10 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimate", "check", "usage", "snapshot", "gc"}
-    | {
-        "comparing",
-        "dedup",
-        "image_file",
-        "images",
-        "leasing",
-        "lineage",
-        "packing",
-        "restore",
-        "restoring",
-        "saving",
-        "scatter",
-        "wiring",
-    },
+    | {"comparing", "dedup", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
+    | {"reindexing", "restore", "restoring", "saving", "scatter", "updating", "wiring"},
     # the composition root
-    {"opening", "repository"},
+    {"opening", "recovery", "repository"},
     # what people and other programs touch
     {"casimg", "cli", "testing", "__main__"},
 )

@@ -15,6 +15,7 @@ from casimg.errors import (
     AmbiguousNameError,
     CatalogBusyError,
     CatalogDamagedError,
+    CatalogReplacedError,
     ImageNotFoundError,
     NameTakenError,
     PackGoneError,
@@ -430,10 +431,10 @@ def test_totals_count_everything(catalog: Catalog) -> None:
     assert image.status == "active"
 
 
-def test_missing_repo_row_is_damage(catalog: Catalog) -> None:
-    """Without the row that holds the epoch no session opens: its epoch would mean nothing."""
+def test_without_its_repo_row_no_session_opens(catalog: Catalog) -> None:
+    """Without the row that holds the epoch no session opens: its epoch would mean nothing, or `recover` took over."""
     catalog.transaction(lambda connection: connection.exec_driver_sql("DELETE FROM repo"))
-    with pytest.raises(CatalogDamagedError):
+    with pytest.raises(CatalogReplacedError):
         catalog.open_session("ingest")
     with pytest.raises(CatalogDamagedError):
         catalog.repo()

@@ -33,6 +33,8 @@ RECORD = ImageRecord(
     protected=False,
     parent_id=None,
     created_at="2026-11-24T00:00:00+00:00",
+    updated_at="2026-11-25T00:00:00+00:00",
+    revision=3,
     properties={"os": "debian"},
     content=ContentRecord("0" * 32, 10, 0, (TreeRecord("plain", "ab" * 32, 10),), ("cd" * 32,), {"sha512": "x"}),
 )

@@ -1,0 +1,114 @@
+"""Changes of metadata, and the records that follow them (rule 15). Functions take the connection of a transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, update
+
+from casimg.catalog.contents import content_row
+from casimg.catalog.engine import now_us
+from casimg.catalog.images import check_name_free, image_by_id
+from casimg.catalog.outbox import forget_changes, last_change, note_change
+from casimg.catalog.packs import packs_of_content
+from casimg.catalog.rows import ContentRow, ImageChange, ImageRow, PackRow
+from casimg.catalog.schema import image_properties, images
+from casimg.catalog.sessions import close_session
+from casimg.catalog.transaction import batches
+from casimg.errors import ImageNotFoundError, SessionFencedError
+from casimg.ids import ImageId, SessionId
+
+
+class OutdatedRecordError(Exception):
+    """The image is no longer what the record says: roll back, read it again, put another record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBehind:
+    """An image whose record is behind, read so that `written` notices every change after it.
+
+    Attributes:
+        image: None when it has no row any more; not active means that its records must go.
+        content, packs: of an active image.
+        seq: newest outbox row that this state answers.
+    """
+
+    image: ImageRow | None
+    content: ContentRow | None
+    packs: tuple[PackRow, ...]
+    seq: int
+
+
+def change_image(connection: Connection, image_id: ImageId, change: ImageChange, *, unique_name: bool) -> None:
+    """U1: change an active image, count the change, and say that its record is behind; all or nothing.
+
+    Raises: ImageNotFoundError, NameTakenError.
+    """
+    values: dict[str, Any] = {"updated_at": now_us(connection), "revision": images.c.revision + 1}
+    for column in ("name", "protected", "visibility"):
+        if getattr(change, column) is not None:
+            values[column] = getattr(change, column)
+    done = connection.execute(update(images).where(images.c.id == image_id, images.c.status == "active").values(values))
+    if done.rowcount != 1:
+        raise ImageNotFoundError(image_id)
+    if change.name is not None and unique_name:
+        check_name_free(connection, image_id)
+    _change_properties(connection, image_id, change.properties, change.unset)
+    note_change(connection, image_id)
+
+
+def _change_properties(
+    connection: Connection, image_id: ImageId, properties: Mapping[str, str], unset: tuple[str, ...]
+) -> None:
+    for names in batches(sorted({*properties, *unset})):
+        connection.execute(
+            delete(image_properties).where(image_properties.c.image_id == image_id, image_properties.c.name.in_(names))
+        )
+    for items in batches(properties.items()):
+        connection.execute(
+            insert(image_properties), [{"image_id": image_id, "name": name, "value": value} for name, value in items]
+        )
+
+
+def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | None:
+    """U2: return the image if its record is behind.
+
+    The number is read first and the image's row before its properties: a change in between leaves an outbox row
+    younger than `seq`, or a revision that `written` does not accept.
+    """
+    seq = last_change(connection, image_id)
+    if seq is None:
+        return None
+    try:
+        image = image_by_id(connection, image_id)
+    except ImageNotFoundError:
+        return ImageBehind(None, None, (), seq)
+    if image.status != "active" or image.content_id is None:
+        return ImageBehind(image, None, (), seq)
+    content = content_row(connection, image.content_id)
+    return ImageBehind(image, content, tuple(packs_of_content(connection, image.content_id)), seq)
+
+
+def written(connection: Connection, session_id: SessionId, behind: ImageBehind) -> None:
+    """U3: the session's record becomes the image's, if the image is still what the record says.
+
+    Raises: SessionFencedError, OutdatedRecordError; both mean roll back.
+    """
+    image = behind.image
+    if image is None or image.session_id is None:
+        raise OutdatedRecordError
+    if not close_session(connection, session_id):
+        raise SessionFencedError(session_id)
+    done = connection.execute(
+        update(images)
+        .where(
+            images.c.id == image.id,
+            images.c.status == "active",
+            images.c.revision == image.revision,
+            images.c.session_id == image.session_id,
+        )
+        .values(session_id=session_id)
+    )
+    if done.rowcount != 1:
+        raise OutdatedRecordError
+    forget_changes(connection, image.id, behind.seq)
