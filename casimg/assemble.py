@@ -13,6 +13,7 @@ What it must not know: images, targets, HTTP.
 Threads: a ContentReader may be used by many at once.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from itertools import pairwise
 
 from casimg.backend.base import Backend
 from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, KIB, MIB
-from casimg.errors import ChunkLostError, DamageError, NodeDamagedError, NotFoundError
+from casimg.errors import ChunkLostError, DamageError, IndexDamagedError, NodeDamagedError, NotFoundError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import FrameHeader, decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
@@ -30,6 +31,8 @@ from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
 from casimg.index import Index, Lookup, Place
 from casimg.manifest.walk import Tree
 from casimg.pack.reader import read_frame
+
+_log = logging.getLogger("casimg.assemble")
 
 _COALESCE_GAP_MAX = 512 * KIB  # reading a gap is cheaper than another request
 _COALESCE_SIZE_MAX = 8 * MIB
@@ -189,11 +192,15 @@ class ContentReader:
     ) -> list[Place | None]:
         """Return an untried place of each id not yet found, as the index has it, within the content's packs."""
         packs = self._packs
-        with self._index.reading() as lookup:
-            return [
-                None if view is not None else _first_place(lookup, chunk, packs, tried)
-                for chunk, view in zip(ids, found, strict=True)
-            ]
+        try:
+            with self._index.reading() as lookup:
+                return [
+                    None if view is not None else _first_place(lookup, chunk, packs, tried)
+                    for chunk, view in zip(ids, found, strict=True)
+                ]
+        except IndexDamagedError as error:  # a cache that cannot be read leads nowhere; the entry lists do
+            _log.debug("index.unreadable content=%s why=%s", self.content_id, error)
+            return [None] * len(ids)
 
     def _read_places(
         self,

@@ -14,7 +14,15 @@ from casimg.assemble import ContentReader, FrameCache, PackRef
 from casimg.backend.base import Backend
 from casimg.catalog import Catalog, ContentRow, PackRow
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
-from casimg.errors import CasimgError, CatalogDamagedError, ClosedError, ForkError, InputError
+from casimg.errors import (
+    CasimgError,
+    CatalogDamagedError,
+    ClosedError,
+    ForkError,
+    IndexDamagedError,
+    InputError,
+    NoSpaceError,
+)
 from casimg.formats.config import RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, NodeId, PackId, SessionId
@@ -113,12 +121,12 @@ class Wiring:
         """
         content = self.catalog.content(content_id)
         rows = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
-        self.apply(rows.values())
+        self._cover(rows.values())
 
         def refresh() -> Mapping[int, PackRef]:
             fresh = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
             rows.update(fresh)
-            self.apply(fresh.values())
+            self._cover(fresh.values())
             return _refs(fresh)
 
         return ContentReader(
@@ -131,6 +139,13 @@ class Wiring:
             refresh=refresh,
             cache=self.frames,
         )
+
+    def _cover(self, packs: Iterable[PackRow]) -> None:
+        """Apply packs for a reader, which finds its way by the entry lists when the index is damaged or cannot grow."""
+        try:
+            self.apply(packs)
+        except (IndexDamagedError, NoSpaceError) as error:
+            _log.warning("index.not_applied why=%s", error)
 
     def end_session(self, session_id: SessionId) -> None:
         """Close a session that failed; what fails here is only logged, the first error is the one to tell."""

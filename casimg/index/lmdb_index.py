@@ -192,6 +192,7 @@ class Index:
                 shared = _environments[self._key] = _SharedEnvironment(self._path, self._map_size)
             shared.users += 1
             self._env = shared.env
+        self._fill_up()
         meta = self._env.open_db(b"meta")
         self._packs = self._env.open_db(b"packs")
         self._places = self._env.open_db(b"places", dupsort=True)
@@ -203,6 +204,23 @@ class Index:
                 txn.put(b"owner", self._owner, db=meta)
         elif found != (_LAYOUT, self._owner):
             raise _ForeignIndex("it is another repository's, another incarnation's or of another layout")
+
+    def _fill_up(self) -> None:
+        """Give a file that was cut short its length again: a missing page of a map ends the process, a zero one errs.
+
+        Never shrinks and never overwrites, whatever other processes write meanwhile.
+        """
+        size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        path = self._path / "data.mdb"
+        if os.stat(path).st_size < size:
+            _log.warning("index.short path=%s missing=%d", path, size - os.stat(path).st_size)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, size - 1, 1)
+            except OSError as error:
+                raise _os_error(self._path, error) from None
+            finally:
+                os.close(fd)
 
     def _release(self) -> None:
         with _environments_lock:
