@@ -292,7 +292,7 @@ class Problem:
 
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
-            "record-damaged", "object-unknown", "catalog".
+            "record-damaged", "record-unknown", "object-unknown", "catalog".
         images: names and ids of the images it touches.
     """
 

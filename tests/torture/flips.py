@@ -7,7 +7,6 @@ the catalog that a record contradicts must be seen too; one that no record can c
 
 import json
 import multiprocessing
-import os
 import random
 import shutil
 import sqlite3
@@ -225,7 +224,7 @@ def _look(path: str, must: dict[str, str], said: str, cure: bool) -> None:
         look.broke = traceback.format_exc()[-800:]
     part = Path(f"{said}.part")
     part.write_text(json.dumps({name: getattr(look, name) for name in Look.__slots__}))
-    os.replace(part, said)
+    part.replace(said)
 
 
 def _dump(root: Path) -> list[str]:
