@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from casimg.catalog import ImageRow, PackRow
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, DamageError
+from casimg.errors import CasimgError, DamageError, NoSpaceError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
 from casimg.formats.record import RECORD_SIZE_MAX, decode_record
@@ -114,7 +114,8 @@ class _Check:
             cost = f" ({len(problem.lost)} chunks)" if problem.lost else ""
             self._pack_problem("pack-damaged", row, f"{problem.why}{where}{cost}")
         if not found:
-            self._wiring.catalog.mark_verified(row.pack_no)
+            with contextlib.suppress(NoSpaceError):  # a full disk can still be checked
+                self._wiring.catalog.mark_verified(row.pack_no)
         self._sound[row.pack_no] = row
 
     def walk_image(self, image: ImageRow) -> None:

@@ -28,6 +28,8 @@ _log = logging.getLogger("casimg.index")
 _LAYOUT: Final = b"casimg index 1"
 _TRANSACTION_ENTRIES: Final = 8192  # 32 MiB of dirty pages at most
 _PACK_NO: Final = struct.Struct(">I")
+_READER_COUNT_MAX: Final = 4096
+_LOCK_FILE_SIZE: Final = (_READER_COUNT_MAX + 16) * 64  # a cache line for each reader, some for the header
 _MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
 
@@ -76,10 +78,29 @@ class _SharedEnvironment:
     """LMDB allows one environment per path and process; openers share it."""
 
     def __init__(self, path: Path, map_size: int) -> None:
+        _keep_lock_file(path / "lock.mdb")
         self.env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=3, max_readers=4096, readahead=False, meminit=False, mode=0o600
+            str(path),
+            map_size=map_size,
+            max_dbs=3,
+            max_readers=_READER_COUNT_MAX,
+            readahead=False,
+            meminit=False,
+            mode=0o600,
         )
         self.users = 0
+
+
+def _keep_lock_file(path: Path) -> None:
+    """Give the lock file, which LMDB maps with holes in it, its blocks: a hole met on a full disk ends the process."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _LOCK_FILE_SIZE)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _os_error(path, error) from None
 
 
 _environments: dict[tuple[int, str], _SharedEnvironment] = {}
@@ -109,6 +130,9 @@ class Index:
                 self._open()
             except lmdb.Error as again:
                 raise IndexDamagedError(str(path), str(again)) from None
+        except CasimgError:
+            self._release()
+            raise
 
     @classmethod
     def open(cls, path: Path, repository_uuid: str, incarnation: str, *, map_size: int = TIB) -> "Index":
