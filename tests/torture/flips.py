@@ -199,6 +199,7 @@ def _look_apart(copy: Path, must: dict[str, str], *, cure: bool) -> Look | None:
 
 
 def _look(path: str, must: dict[str, str], said: str, cure: bool) -> None:
+    small_packs()
     look = Look()
     try:
         with casimg.open(path) as repo:
