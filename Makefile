@@ -5,13 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
-.PHONY: help demo test test-sql check check-native bench-native bench-memory bench-generations docs clean
+APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
+
+.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench-native bench-memory \
+	bench-generations docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=\"a.raw b.qcow2\"]  build real images, store them, get them back, compare"
 	@echo "make test                          all tests that need no server"
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
+	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
+	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
 	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
 	@echo "make bench-native                  chunkers and zero scan beside memcpy"
@@ -52,6 +57,21 @@ $(VENV)/sql.stamp: $(VENV)/test.stamp
 
 test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
+# Without root, power cuts and full disks are left out, and the summary says so.
+MINUTES ?= 10
+SEED ?= 1
+TORTURE = $(BIN)/python -m tests.torture --seed $(SEED)
+torture-tools: $(VENV)/test.stamp
+	@missing=""; for tool in mkfs.ext4 mkfs.xfs mkfs.btrfs; do \
+		command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(APT_TORTURE) >/dev/null; fi
+
+torture: torture-tools
+	$(TORTURE) --minutes $(MINUTES) --json torture.json
+
+torture-small: torture-tools
+	$(TORTURE) --small --json torture.json
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -81,4 +101,4 @@ docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) torture.json .demo build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

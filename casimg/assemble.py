@@ -15,6 +15,7 @@ What it must not know: images, targets, HTTP.
 Threads: a ContentReader may be used by many at once.
 """
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -24,7 +25,7 @@ from itertools import pairwise
 
 from casimg.backend.base import Backend
 from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, KIB, MIB
-from casimg.errors import ChunkLostError, DamageError, NodeDamagedError, NotFoundError
+from casimg.errors import ChunkLostError, DamageError, IndexDamagedError, NodeDamagedError, NotFoundError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import FrameHeader, decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
@@ -33,6 +34,8 @@ from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
 from casimg.index import Index, Lookup, Place, fewest_frames
 from casimg.manifest.walk import Tree
 from casimg.pack.reader import read_frame
+
+_log = logging.getLogger("casimg.assemble")
 
 _COALESCE_GAP_MAX = 512 * KIB  # reading a gap is cheaper than another request
 _COALESCE_SIZE_MAX = 8 * MIB
@@ -231,11 +234,15 @@ class ContentReader:
 
     def _resolve(self, ids: Sequence[bytes], found: Sequence[memoryview | None], search: _Search) -> list[Place | None]:
         """Return an untried place of each id not yet found, as the index has it, within the content's packs."""
-        with self._index.reading() as lookup:
-            candidates = [
-                () if view is not None else _usable_places(lookup, chunk, search)
-                for chunk, view in zip(ids, found, strict=True)
-            ]
+        try:
+            with self._index.reading() as lookup:
+                candidates = [
+                    () if view is not None else _usable_places(lookup, chunk, search)
+                    for chunk, view in zip(ids, found, strict=True)
+                ]
+        except IndexDamagedError as error:  # a cache that cannot be read leads nowhere; the entry lists do
+            _log.debug("index.unreadable content=%s why=%s", self.content_id, error)
+            return [None] * len(ids)
         return fewest_frames(candidates)
 
     def _read_places(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from casimg.catalog import ImageRow, PackRow
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, DamageError
+from casimg.errors import CasimgError, DamageError, NoSpaceError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
 from casimg.formats.record import RECORD_SIZE_MAX, decode_record
@@ -18,7 +18,7 @@ from casimg.gc.latch import release_latch
 from casimg.ids import ContentId, NodeId, PackId
 from casimg.index.entries import EntryLists
 from casimg.manifest.walk import node_ids
-from casimg.pack.keys import PACK_PREFIX, pack_id_of_key, pack_key, record_key
+from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import CheckReport, Problem
@@ -48,6 +48,7 @@ def check(wiring: Wiring, *, read_data: bool, progress: ProgressCallback | None)
     for image in images:
         run.walk_image(image)
         run.read_record(image)
+    run.compare_records()
     if read_data and not any(problem.lossy for problem in run.problems):
         against = release_latch(wiring)
         run.problems += [] if against is None else [against]
@@ -118,7 +119,8 @@ class _Check:
             cost = f" ({len(problem.lost)} chunks)" if problem.lost else ""
             self._pack_problem("pack-damaged", row, f"{problem.why}{where}{cost}")
         if not found:
-            self._wiring.catalog.mark_verified(row.pack_no)
+            with contextlib.suppress(NoSpaceError):  # a full disk can still be checked
+                self._wiring.catalog.mark_verified(row.pack_no)
         self._sound[row.pack_no] = row
 
     def walk_image(self, image: ImageRow) -> None:
@@ -171,6 +173,16 @@ class _Check:
             kind = "record-damaged" if isinstance(error, (FormatDamage, DamageError)) else "record-missing"
             what = f"{key}: {error}; the image reads, but `recover` would not find it"
             self.problems.append(Problem(kind, what, (_label(image),)))
+
+    def compare_records(self) -> None:
+        """Name records of images that the catalog does not show as saved: its last commits may be gone."""
+        keys = {found.key: record_of_key(found.key) for found in self._wiring.backend.list(RECORD_PREFIX)}
+        statuses = self._wiring.catalog.image_sessions({record[0] for record in keys.values() if record is not None})
+        for key, record in sorted(keys.items()):
+            status = "unknown" if record is None else statuses.get(record[0], ("unknown", None))[0]
+            if status in ("unknown", "queued", "saving"):
+                what = f"{key} is of an image that is {status} here: an unfinished write, or a lost catalog"
+                self.problems.append(Problem("record-unknown", what, lossy=False))
 
     def _pack_problem(self, kind: str, row: PackRow, why: str) -> None:
         images = tuple(_label(image) for image in self._wiring.catalog.images_of_packs([row.pack_no]))

@@ -76,19 +76,20 @@ def open_parts(path: str | os.PathLike[str]) -> Wiring:
     where = str(site.folder)
     backend, config = open_backend(site)
     ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
-    catalog = open_catalog(site)
+    spool = site.folder / site.spool_path
+    reserve = Reserve(spool / "reserve")
+    # SQLite makes two files beside the catalog when the first process opens it, on a full disk too.
+    catalog = reserve.spend(lambda: open_catalog(site))
     try:
         row = catalog.repo()
         if row.repository_uuid != site.repository_uuid:
             raise ForeignRepositoryError(
                 where, f"the catalog belongs to repository {row.repository_uuid}, not {site.repository_uuid}"
             )
-        spool = site.folder / site.spool_path
         spool.mkdir(parents=True, exist_ok=True)
         clean_spool(spool)
-        reserve = Reserve(spool / "reserve")
         reserve.keep()
-        index = open_index(site, row.incarnation)
+        index = reserve.spend(lambda: open_index(site, row.incarnation))
         try:
             return Wiring(
                 path=site.folder,

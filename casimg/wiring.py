@@ -20,6 +20,7 @@ from casimg.errors import (
     ClosedError,
     ForkError,
     ImageDeletedError,
+    IndexDamagedError,
     InputError,
     NoSpaceError,
 )
@@ -142,10 +143,7 @@ class Wiring:
             if fresh is None:
                 raise self._gone(content_id)
             rows.update((row.pack_no, row) for row in fresh)
-            try:
-                self.apply(fresh)
-            except NoSpaceError as error:  # a full disk must not stop reading: entry lists lead there too
-                _log.warning("index.not_applied content=%s why=%s", content_id, error)
+            self._cover(fresh)
             return _refs({row.pack_no: row for row in fresh})
 
         packs = refresh()
@@ -172,6 +170,13 @@ class Wiring:
         if self.catalog.read(lambda connection: reading.is_named(connection, content_id)):
             return CatalogDamagedError(f"content {content_id}", "an image names it, but it has no complete row")
         return ImageDeletedError(content_id)
+
+    def _cover(self, packs: Iterable[PackRow]) -> None:
+        """Apply packs for a reader, which finds its way by the entry lists when the index is damaged or cannot grow."""
+        try:
+            self.apply(packs)
+        except (IndexDamagedError, NoSpaceError) as error:
+            _log.warning("index.not_applied why=%s", error)
 
     def end_session(self, session_id: SessionId) -> None:
         """Close a session that failed; what fails here is only logged, the first error is the one to tell."""

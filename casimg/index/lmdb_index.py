@@ -28,6 +28,8 @@ _log = logging.getLogger("casimg.index")
 _LAYOUT: Final = b"casimg index 1"
 _TRANSACTION_ENTRIES: Final = 8192  # 32 MiB of dirty pages at most
 _PACK_NO: Final = struct.Struct(">I")
+_READER_COUNT_MAX: Final = 4096
+_LOCK_FILE_SIZE: Final = (_READER_COUNT_MAX + 16) * 64  # a cache line for each reader, some for the header
 _MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
 
@@ -76,10 +78,29 @@ class _SharedEnvironment:
     """LMDB allows one environment per path and process; openers share it."""
 
     def __init__(self, path: Path, map_size: int) -> None:
+        _keep_lock_file(path / "lock.mdb")
         self.env = lmdb.open(
-            str(path), map_size=map_size, max_dbs=3, max_readers=4096, readahead=False, meminit=False, mode=0o600
+            str(path),
+            map_size=map_size,
+            max_dbs=3,
+            max_readers=_READER_COUNT_MAX,
+            readahead=False,
+            meminit=False,
+            mode=0o600,
         )
         self.users = 0
+
+
+def _keep_lock_file(path: Path) -> None:
+    """Give the lock file, which LMDB maps with holes in it, its blocks: a hole met on a full disk ends the process."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _LOCK_FILE_SIZE)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _os_error(path, error) from None
 
 
 _environments: dict[tuple[int, str], _SharedEnvironment] = {}
@@ -109,6 +130,9 @@ class Index:
                 self._open()
             except lmdb.Error as again:
                 raise IndexDamagedError(str(path), str(again)) from None
+        except CasimgError:
+            self._release()
+            raise
 
     @classmethod
     def open(cls, path: Path, repository_uuid: str, incarnation: str, *, map_size: int = TIB) -> "Index":
@@ -192,6 +216,7 @@ class Index:
                 shared = _environments[self._key] = _SharedEnvironment(self._path, self._map_size)
             shared.users += 1
             self._env = shared.env
+        self._fill_up()
         meta = self._env.open_db(b"meta")
         self._packs = self._env.open_db(b"packs")
         self._places = self._env.open_db(b"places", dupsort=True)
@@ -203,6 +228,23 @@ class Index:
                 txn.put(b"owner", self._owner, db=meta)
         elif found != (_LAYOUT, self._owner):
             raise _ForeignIndex("it is another repository's, another incarnation's or of another layout")
+
+    def _fill_up(self) -> None:
+        """Give a file that was cut short its length again: a missing page of a map ends the process, a zero one errs.
+
+        Never shrinks and never overwrites, whatever other processes write meanwhile.
+        """
+        size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        path = self._path / "data.mdb"
+        if os.stat(path).st_size < size:
+            _log.warning("index.short path=%s missing=%d", path, size - os.stat(path).st_size)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, size - 1, 1)
+            except OSError as error:
+                raise _os_error(self._path, error) from None
+            finally:
+                os.close(fd)
 
     def _release(self) -> None:
         with _environments_lock:

@@ -152,3 +152,32 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.memory", "--size", "1GiB", "--folder", str(tmp_path / "m")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_use_after_a_fork_is_refused(tmp_path: Path) -> None:
+    """In a forked child reads, writes, collections and open files are refused by name; the parent goes on unharmed."""
+    script = (
+        "import casimg, os, sys\n"
+        "repo = casimg.open(sys.argv[1])\n"
+        "file = repo.open_image('image')\n"
+        "calls = [lambda: repo.put([b'y'], name='y'), lambda: repo.snapshot('image', name='z'), repo.plan_gc,\n"
+        "    lambda: repo.get('image', sys.argv[2]), lambda: repo.open_image('image'), lambda: repo.delete('image'),\n"
+        "    repo.check, repo.stats, repo.rebuild_index, repo.sessions, lambda: file.read(1)]\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    refused = 0\n"
+        "    for call in calls:\n"
+        "        try:\n"
+        "            call()\n"
+        "        except casimg.errors.ForkError as error:\n"
+        "            refused += 'open it again' in str(error)\n"
+        "    os._exit(0 if refused == len(calls) else 1)\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "repo.put([b'y'], name='y')\n"
+        "assert file.read() == b'x' and repo.check(read_data=True).clean\n"
+        "sys.exit(code)\n"
+    )
+    with casimg.create(tmp_path / "r") as repo:
+        repo.put([b"x"], name="image")
+    command = [sys.executable, "-c", script, str(tmp_path / "r"), str(tmp_path / "out")]
+    assert subprocess.run(command, check=False).returncode == 0

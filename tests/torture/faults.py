@@ -5,12 +5,15 @@ are read and compared, every byte is checked, the operation is done again, and a
 image needs. Backends that answer wrongly (flipped, short, long, of another place) are tried the same way.
 """
 
+import errno
 import itertools
+import os
 import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import casimg
 from casimg.backend.base import Backend
@@ -35,6 +38,7 @@ _FAILED = {
     "index": (IndexDamagedError("test", "it failed"), NoSpaceError("test")),
 }
 _LIES = ("flipped", "short", "zeros", "elsewhere")
+_SYSTEM_CALLS = (("pread", "EIO"), ("pread", "short"), ("fsync", "EIO"), ("fsync", "ENOSPC"), ("rename", "EIO"))
 READS = ("get", "check")
 
 
@@ -52,6 +56,10 @@ def run(folder: Path, *, seed: int, step: int = 1, operations: tuple[str, ...] |
             for number in itertools.count(1 + seed % step, step):
                 if not scene.lie(number, result):
                     break
+            for function, how in _SYSTEM_CALLS:
+                for number in itertools.count(1 + seed % step, step):
+                    if not scene.fail_system(function, how, number, result):
+                        break
     return result
 
 
@@ -104,6 +112,7 @@ class _Scene:
     def __init__(self, folder: Path, name: str, seed: int) -> None:
         self._folder = folder
         self._name = name
+        self._problem_count = 0
         (folder / "made").mkdir(parents=True)
         world = World(folder / "made", random.Random(seed))
         with casimg.create(world.path, chunk_size=4096) as repo:
@@ -137,7 +146,36 @@ class _Scene:
                 return False
             result.counts["wrong answers"] += 1
             result.counts["wrong answers raised" if error else "wrong answers borne"] += 1
+            if self._name == "check" and error is None and not self._problem_count:
+                result.notes.append(f"check bore read {number}, {liar.lied}, and found all right at the next try")
             self._settle(world, result, f"read {number} in {self._name} {liar.lied}", error)
+        return True
+
+    def fail_system(self, function: str, how: str, number: int, result: Result) -> bool:
+        """Fail call `number` of a function of `os`, as a dying disk does; False when there are fewer."""
+        real = getattr(os, function)
+        count = 0
+
+        def failing(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count != number:
+                return real(*arguments, **named)
+            if how == "short":
+                return real(*arguments, **named)[:-1]
+            raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)))
+
+        with self._copy() as world:
+            with casimg.open(world.path) as repo:
+                setattr(os, function, failing)
+                try:
+                    error = self._attempt(repo, world)
+                finally:
+                    setattr(os, function, real)
+            if count < number:
+                return False
+            result.counts[f"{function} {how}"] += 1
+            self._settle(world, result, f"{function} {number} in {self._name}: {how}", error)
         return True
 
     def _attempt(self, repo: Repository, world: World) -> Exception | None:
@@ -148,7 +186,7 @@ class _Scene:
                 real = [text for text in wrong if "WRONG" in text or "not in the catalog" in text]
                 return AssertionError(real[0]) if real else ObjectDamagedError("", None, wrong[0]) if wrong else None
             if self._name == "check":
-                repo.check(read_data=True)
+                self._problem_count = len(repo.check(read_data=True).problems)
             else:
                 OPERATIONS[self._name].run(repo, self._task)
         except Exception as error:
@@ -170,11 +208,11 @@ class _Scene:
         result.image_count += world.truth.image_count
         result.byte_count += world.truth.byte_count
 
-    def _copy(self) -> "_Copy":
-        return _Copy(self._folder / "copy", self._world)
+    def _copy(self) -> "Copy":
+        return Copy(self._folder / "copy", self._world)
 
 
-class _Copy:
+class Copy:
     """A copy of a world, removed at the end."""
 
     def __init__(self, folder: Path, made: World) -> None:

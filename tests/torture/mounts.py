@@ -57,7 +57,7 @@ class FileSystem:
 
 
 EXT4 = FileSystem(
-    "ext4", ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1"), 192 << 20, "noauto_da_alloc,commit=300"
+    "ext4", ("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=1"), 192 << 20, "noauto_da_alloc,commit=300"
 )
 XFS = FileSystem("xfs", ("mkfs.xfs", "-q", "-f"), 320 << 20, "nouuid")
 BTRFS = FileSystem("btrfs", ("mkfs.btrfs", "-q", "-f"), 320 << 20, "commit=300")

@@ -95,7 +95,7 @@ def _cut(
         finally:
             child.kill()
             child.join()
-    os.replace(copy, image)
+    copy.replace(image)
     _learn(truth, landed)
     result.histogram[f"{system.name}: {_where(landed)}"] += 1
     try:
@@ -149,7 +149,7 @@ def _copy_still(image: Path, copy: Path) -> None:
 def _learn(truth: Truth, said: str) -> None:
     """Bring the truth to what the victim had begun and had reported when the power went."""
     for line in said.splitlines():
-        word, verb, name, expected = (line.split() + ["", "", "", ""])[:4]
+        word, verb, name, expected = [*line.split(), "", "", "", ""][:4]
         if word == "begin" and verb == "save":
             truth.may[name] = expected
         elif word == "done" and verb == "save":

@@ -7,6 +7,7 @@ TASK.json is a task as tests.torture.operations has it; without a stage the oper
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 import casimg
@@ -17,7 +18,8 @@ from tests.torture.stages import ALL_STAGES, Stage, killer
 
 
 def small_packs() -> None:
-    """Let this process ship packs of a few hundred KiB, so that a small image has several."""
+    """Let this process ship packs of a few hundred KiB, so that a small image has several, and keep its log quiet."""
+    logging.getLogger("casimg").addHandler(logging.NullHandler())
     setattr(packing, "PACK_SIZE_TARGET", PACK_SIZE)  # noqa: B010
 
 
