@@ -148,7 +148,7 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
     try:
         new = _new_image(fields, parent.id)
         packs = wiring.catalog.content_packs(content.content_id)
-        _put_record(wiring, session, new, content, packs)
+        put_record(wiring, session, new, content, packs)
         row = wiring.catalog.snapshot_row(session.session_id, parent.id, new, unique_name=not fields.same_name)
     except BaseException:
         wiring.end_session(session.session_id)
@@ -286,7 +286,7 @@ class _Save:
             hashes={},
         )
         packs = catalog.packs(pack_nos)
-        _put_record(self._wiring, self._session, new, content, packs)
+        put_record(self._wiring, self._session, new, content, packs)
         image = catalog.commit(session_id, new.id, content, pack_nos, unique_name=not fields.same_name)
         _log.info(
             "image.committed image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs)
@@ -355,7 +355,7 @@ def _new_image(fields: ImageFields, parent_id: ImageId | None) -> NewImage:
     )
 
 
-def _put_record(
+def put_record(
     wiring: Wiring,
     session: SessionRow,
     new: NewImage,

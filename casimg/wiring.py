@@ -18,9 +18,9 @@ from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
     ClosedError,
+    DamageError,
     ForkError,
     ImageDeletedError,
-    InputError,
     NoSpaceError,
 )
 from casimg.formats.config import RepositoryConfig, SiteConfig
@@ -93,9 +93,7 @@ class Wiring:
         key = pack_key(PackId(pack.pack_id))
         try:
             return read_trailer(self.backend, key, pack.size, pack.trailer_offset)
-        except InputError:
-            raise
-        except CasimgError as damage:
+        except DamageError as damage:
             found = salvage(self.backend, key, pack.size)
             if not found.entry_count:
                 raise

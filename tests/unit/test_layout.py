@@ -18,20 +18,8 @@ LAYERS = (
     # one thing each that keeps or moves bytes
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
-    {"ingest", "assemble", "estimate", "check", "usage", "snapshot", "gc"}
-    | {
-        "comparing",
-        "dedup",
-        "image_file",
-        "images",
-        "leasing",
-        "lineage",
-        "packing",
-        "restore",
-        "restoring",
-        "saving",
-        "wiring",
-    },
+    {"ingest", "assemble", "estimate", "check", "repair", "usage", "snapshot", "gc", "leasing"}
+    | {"comparing", "dedup", "image_file", "images", "lineage", "packing", "restore", "restoring", "saving", "wiring"},
     # the composition root
     {"opening", "repository"},
     # what people and other programs touch
