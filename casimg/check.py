@@ -25,9 +25,10 @@ from casimg.errors import (
 )
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
+from casimg.formats.pack import PackTrailer
 from casimg.formats.record import RECORD_SIZE_MAX, ImageRecord, decode_record
 from casimg.ids import ContentId, NodeId, PackId
-from casimg.index import Index, Lookup
+from casimg.index import Lookup
 from casimg.index.entries import EntryLists
 from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, pack_id_of_key, pack_key, record_key
@@ -113,9 +114,7 @@ class _Check:
         # Entry lists of packs answer for chunks; ids are never collected, so memory does not grow with the data.
         self._packs: dict[int, PackRow] = {}
         self._lost: dict[int, set[bytes]] = {}
-        self._finder = _Finder(
-            wiring.index, EntryLists(lambda pack_no: wiring.load_trailer(self._packs[pack_no])), self._lost
-        )
+        self._finder = _Finder(EntryLists(lambda pack_no: wiring.load_trailer(self._packs[pack_no])), self._lost)
         self._walked: dict[NodeId, frozenset[int]] = {}
         self._pack_sets: dict[frozenset[int], frozenset[int]] = {}
         self._done_size = 0
@@ -381,24 +380,21 @@ class _Check:
 class _Finder:
     """Find chunks in given packs, each hit confirmed by the pack's entry list."""
 
-    def __init__(self, index: Index, entries: EntryLists, lost: dict[int, set[bytes]]) -> None:
-        self._index = index
+    def __init__(self, entries: EntryLists, lost: dict[int, set[bytes]]) -> None:
         self.entries = entries
         self._lost = lost
-        self._at: tuple[int, int] | None = None
+        self._at: tuple[int, PackTrailer, int] | None = None
         self.is_index_right = True
 
     def find(self, lookup: Lookup, chunk: bytes, pack_nos: Collection[int]) -> int | None:
         """Return the number of a pack among `pack_nos` that holds an undamaged copy."""
         if self._at is not None:
-            pack_no, entry = self._at[0], self._at[1] + 1
-            if pack_no in pack_nos and chunk not in self._lost.get(pack_no, ()):
-                with contextlib.suppress(DamageError, NotFoundError, KeyError):
-                    if self.entries.get(pack_no).holds(entry, chunk):
-                        self._at = (pack_no, entry)
-                        return pack_no
+            pack_no, trailer, entry = self._at
+            if trailer.holds(entry + 1, chunk) and self._may_be_in(pack_no, chunk, pack_nos):
+                self._at = (pack_no, trailer, entry + 1)
+                return pack_no
         for place in reversed(lookup.places(chunk)):
-            if place.pack_no not in pack_nos or chunk in self._lost.get(place.pack_no, ()):
+            if not self._may_be_in(place.pack_no, chunk, pack_nos):
                 continue
             try:
                 trailer = self.entries.get(place.pack_no)
@@ -406,11 +402,14 @@ class _Finder:
                 continue
             found = trailer.entry_of(place.frame_offset, place.position)
             if found is not None and trailer.holds(found, chunk):
-                self._at = (place.pack_no, found)
+                self._at = (place.pack_no, trailer, found)
                 return place.pack_no
             # The entry list of a damaged pack is what could be salvaged: it contradicts nothing.
             self.is_index_right &= trailer.nonce == bytes(len(trailer.nonce))
         return None
+
+    def _may_be_in(self, pack_no: int, chunk: bytes, pack_nos: Collection[int]) -> bool:
+        return pack_no in pack_nos and chunk not in self._lost.get(pack_no, ())
 
 
 _NOWHERE = frozenset({-2})

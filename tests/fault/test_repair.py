@@ -425,3 +425,96 @@ def test_two_repairs_at_once(repo: Repository) -> None:
     assert read_all(repo, "victim") == data
     collect(repo)
     assert repo.check(read_data=True).problems == ()
+
+
+@pytest.mark.parametrize("how", ["truncate", "delete", "grow", "trailer"])
+def test_repair_without_reading_data(repo: Repository, how: str) -> None:
+    """What sizes and entry lists show is repaired without reading the data of sound packs."""
+    data = put(repo, "victim")
+    second_copy(repo, "copy", data)
+    for kind in (0, 1):
+        for path in packs_of(repo, "victim", kind).values():
+            damage(path, how, random.Random(1))
+    assert repo.check(repair=True).clean
+    assert read_all(repo, "victim") == data
+    collect(repo)
+    assert repo.check(read_data=True).problems == ()
+
+
+def test_a_snapshot_with_a_map_of_a_damaged_parent_heals_with_it(repo: Repository, tmp_path: Path) -> None:
+    """A map takes subtrees over unread and may name a damaged pack; putting the data again heals parent and child."""
+    data = put(repo, "victim", size=12_000_000)
+    for kind in (0, 1):
+        for path in packs_of(repo, "victim", kind).values():
+            damage(path, "flip", random.Random(2))
+    repo.check(read_data=True)
+    disk = tmp_path / "disk"
+    changed = b"new" * 1000 + data[3000:]
+    disk.write_bytes(changed)
+    repo.put(io.BytesIO(data), name="again")
+    assert repo.check(read_data=True, repair=True).clean
+    repo.snapshot("victim", name="child", source=disk, changed=[casimg.ByteRange(0, 4096)])
+    assert read_all(repo, "child") == changed
+    for path in packs_of(repo, "victim", 0).values():
+        damage(path, "flip", random.Random(3))
+    repo.check(read_data=True)
+    repo.snapshot("victim", name="late", source=disk, changed=[casimg.ByteRange(0, 4096)])
+    assert set(packs_of(repo, "late", 0)) & set(packs_of(repo, "victim", 0))
+    disk.write_bytes(data)
+    repo.put(disk, name="once more")
+    assert repo.check(read_data=True, repair=True).clean
+    for name, bytes_of in (("victim", data), ("child", changed), ("late", changed), ("once more", data)):
+        assert read_all(repo, name) == bytes_of
+    collect(repo)
+    assert repo.check(read_data=True).problems == ()
+
+
+def test_an_image_deleted_while_it_is_repaired(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image goes, and a collection runs, between the walk and the commit of a repair: nothing of it stays."""
+    data = put(repo, "victim")
+    put(repo, "bystander", seed=2)
+    second_copy(repo, "copy", data)
+    paths = list(packs_of(repo, "victim", 0).values())
+    damage(paths[0], "flip", random.Random(1))
+    transaction = repo._wiring.catalog.transaction
+
+    def delete_first(work: object, **options: int) -> object:
+        if getattr(getattr(work, "func", None), "__name__", "") == "switch":
+            monkeypatch.undo()
+            with casimg.open(repo.path) as other:
+                other.delete("victim")
+                other.plan_gc().execute()
+        return transaction(work, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repo._wiring.catalog, "transaction", delete_first)
+    repo.check(read_data=True, repair=True)
+    collect(repo)
+    assert not paths[0].exists()
+    assert read_all(repo, "copy") == data
+    assert repo.check(read_data=True).problems == ()
+    repo.delete("copy")
+    repo.delete("bystander")
+    collect(repo)
+    assert repo.stats().stored_size == 0
+
+
+def test_the_command_line_tells_what_was_lost_and_healed(repo: Repository) -> None:
+    """check --repair prints lost ranges and what to do, exits 10; when the data was put again it exits 0."""
+    data = put(repo, "victim")
+    (path,) = packs_of(repo, "victim", 0).values()
+    damage(path, "flip", random.Random(1))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "casimg", "check", "--repo", str(repo.path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = run("--read-data", "--subset", "100%", "--repair")
+    assert done.returncode == 10, done.stderr
+    assert "LOST" in done.stdout
+    assert "again" in done.stdout
+    repo.put(io.BytesIO(data), name="again")
+    done = run("--repair")
+    assert done.returncode == 0, done.stdout
+    assert "whole again: victim" in done.stdout
+    assert "quarantine/" in done.stdout
+    assert run("--json").returncode == 0
