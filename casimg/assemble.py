@@ -115,6 +115,13 @@ class FrameCache:
                 _, old = self._frames.popitem(last=False)
                 self._size -= len(old.plain)
 
+    def drop(self, key: tuple[int, int]) -> None:
+        """Forget a frame with a wrong chunk: what was read may be wrong, not what is stored."""
+        with self._lock:
+            frame = self._frames.pop(key, None)
+            if frame is not None:
+                self._size -= len(frame.plain)
+
 
 class DecodedFrame:
     """Plain bytes of a frame and where each of its chunks begins; chunks are not yet checked."""
@@ -263,15 +270,19 @@ class ContentReader:
             frame = self._cache.get(key)
             if frame is not None:
                 _take_chunks(frame, numbers, ids, places, found, hash_of)
-            else:
-                place = places[numbers[0]]
-                if place is not None:
-                    missing.append(place)
+                if all(found[number] is not None for number in numbers):
+                    continue
+                self._cache.drop(key)
+            place = places[numbers[0]]
+            if place is not None:
+                missing.append(place)
         missing.sort()
         absent: set[int] = set()
         for group in _coalesced(missing):
             for key, frame in self._read_group(group, search.packs[group[0].pack_no], absent).items():
                 _take_chunks(frame, by_frame[key], ids, places, found, hash_of)
+                if any(found[number] is None for number in by_frame[key]):
+                    self._cache.drop(key)
         for place, view in zip(places, found, strict=True):
             if place is not None and view is None:
                 (search.absent if place.pack_no in absent else search.wrong).add(place)

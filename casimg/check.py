@@ -1,178 +1,346 @@
-"""Check a repository: catalog against backend, manifests against packs, and, when asked, every byte.
+"""Check a repository: catalog against backend and records, manifests against packs, and, when asked, every byte.
 
-Nothing is changed, but that a full check without loss allows collection again after `recover`. What is found is named
-together with the images it touches.
+Nothing is changed but two dates of a pack: when it was last read whole and found right, and when it was found damaged,
+after which no writer relies on it. What is found is named together with the images it touches. Others may write,
+repack, delete and collect meanwhile: before anything is called missing or wrong, the rows are asked again.
 """
 
 import contextlib
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 
-from casimg.catalog import ImageRow, PackRow
-from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, DamageError, NoSpaceError
+from casimg.assemble import Patience
+from casimg.catalog import ContentRow, ImageRow, PackRow, examine, packs, reading
+from casimg.errors import (
+    CasimgError,
+    CatalogDamagedError,
+    DamageError,
+    ImageNotFoundError,
+    InputError,
+    NotFoundError,
+)
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
-from casimg.formats.record import RECORD_SIZE_MAX, decode_record
+from casimg.formats.pack import PackTrailer
+from casimg.formats.record import RECORD_SIZE_MAX, ImageRecord, decode_record
 from casimg.gc.latch import release_latch
 from casimg.ids import ContentId, NodeId, PackId
+from casimg.index import Lookup
 from casimg.index.entries import EntryLists
 from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import CheckReport, Problem
+from casimg.sizes import parse_share
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 
+_log = logging.getLogger("casimg.check")
+_RECORD_TRY_COUNT_MAX = 4  # each failed try is a change of the image meanwhile
 
-def check(wiring: Wiring, *, read_data: bool, progress: ProgressCallback | None) -> CheckReport:
+
+def check(
+    wiring: Wiring, *, read_data: bool, subset: str | int | None = None, progress: ProgressCallback | None = None
+) -> CheckReport:
     """Return every problem found.
 
     Args:
-        read_data: read, decode and hash every pack too; else only sizes, entry lists and manifests.
+        read_data: read, decode and hash packs too; else only sizes, entry lists and manifests.
+        subset: of all packs read only so much, "5%" or a size, least recently verified first, at least one pack.
+    Raises: InputError; BackendUnavailableError, since what cannot be reached is not damaged.
     """
-    begin_s = time.monotonic()
-    run = _Check(wiring)
-    packs = wiring.catalog.all_packs(PACK_STATES_FINDABLE)
-    bad = run.compare_objects(packs)
-    for row in packs:
-        if row.pack_no in bad:
-            continue
-        if read_data:
-            run.read_pack(row)
-        else:
-            run.read_trailer(row)
-        if progress is not None:
-            progress(Progress("check", run.done_size, sum(pack.size for pack in packs)))
-    images = [row for row in wiring.catalog.images() if row.content_id is not None]
-    for image in images:
-        run.walk_image(image)
-        run.read_record(image)
-    run.compare_records()
-    if read_data and not any(problem.lossy for problem in run.problems):
-        against = release_latch(wiring)
-        run.problems += [] if against is None else [against]
-    return CheckReport(
-        problems=tuple(run.problems),
-        pack_count=len(packs),
-        image_count=len(images),
-        read_size=run.read_size,
-        duration_s=time.monotonic() - begin_s,
-    )
+    return find_problems(wiring, read_data=read_data, subset=subset, progress=progress).report()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check found, as its report tells it and as a repair needs it."""
+
+    begin_s: float
+    problems: list[Problem] = field(default_factory=list)
+    damaged: dict[int, PackRow] = field(default_factory=dict)
+    """Packs that some content may name and that are missing, damaged or on their way out."""
+    broken: set[ContentId] = field(default_factory=set)
+    """Contents with a node or chunk that none of their packs gives."""
+    unrecorded: list[ImageRow] = field(default_factory=list)
+    """Images whose record is missing or damaged."""
+    is_catalog_sound: bool = True
+    is_index_right: bool = True
+    pack_count: int = 0
+    image_count: int = 0
+    read_size: int = 0
+    stored_size: int = 0
+    verified_size: int = 0
+    oldest_verified_at: datetime | None = None
+
+    def report(self) -> CheckReport:
+        return CheckReport(
+            problems=tuple(self.problems),
+            pack_count=self.pack_count,
+            image_count=self.image_count,
+            read_size=self.read_size,
+            stored_size=self.stored_size,
+            verified_size=self.verified_size,
+            oldest_verified_at=self.oldest_verified_at,
+            duration_s=time.monotonic() - self.begin_s,
+        )
+
+
+def find_problems(
+    wiring: Wiring, *, read_data: bool, subset: str | int | None, progress: ProgressCallback | None
+) -> Findings:
+    """As check; return also what a repair needs."""
+    if subset is not None and not read_data:
+        raise InputError("a subset says how much data to read: it needs read_data")
+    findings = Findings(time.monotonic())
+    try:
+        for what in wiring.catalog.read(examine.integrity):
+            findings.is_catalog_sound = False
+            findings.problems.append(Problem("catalog", what))
+        _Check(wiring, findings).run(read_data, subset, progress)
+        if read_data and subset is None and not any(problem.lossy for problem in findings.problems):
+            against = release_latch(wiring)
+            findings.problems += [] if against is None else [against]
+    except CatalogDamagedError as error:
+        findings.is_catalog_sound = False
+        findings.problems.append(Problem("catalog", str(error)))
+    return findings
 
 
 class _Check:
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, findings: Findings) -> None:
         self._wiring = wiring
-        # Entry lists of sound packs answer for chunks; ids are never collected, so memory does not grow with the data.
-        self._sound: dict[int, PackRow] = {}
-        self._lost: set[bytes] = set()
-        self._entries = EntryLists(lambda pack_no: wiring.load_trailer(self._sound[pack_no]))
-        self._walked: set[NodeId] = set()
-        self.problems: list[Problem] = []
-        self.read_size = 0
-        self.done_size = 0
+        self._findings = findings
+        # Entry lists of packs answer for chunks; ids are never collected, so memory does not grow with the data.
+        self._packs: dict[int, PackRow] = {}
+        self._lost: dict[int, set[bytes]] = {}
+        self._finder = _Finder(EntryLists(lambda pack_no: wiring.load_trailer(self._packs[pack_no])), self._lost)
+        self._walked: dict[NodeId, frozenset[int]] = {}
+        self._pack_sets: dict[frozenset[int], frozenset[int]] = {}
+        self._done_size = 0
 
-    def compare_objects(self, packs: Iterable[PackRow]) -> set[int]:
+    def run(self, read_data: bool, subset: str | int | None, progress: ProgressCallback | None) -> None:
+        catalog, findings = self._wiring.catalog, self._findings
+        found = catalog.read(examine.verifications)
+        rows = [item.row for item in found]
+        whole = _chosen(rows, subset) if read_data else set()
+        absent = self.compare_objects(rows)
+        for row in sorted(rows, key=lambda row: row.pack_no):
+            if row.pack_no in absent:
+                continue
+            # One that was found damaged is always read: somebody may have brought its object back.
+            if row.pack_no in whole or row.damaged:
+                self.read_pack(row)
+            else:
+                self.read_trailer(row)
+            if progress is not None:
+                progress(Progress("check", self._done_size, sum(row.size for row in rows)))
+        self.find_gone_packs()
+        self.compare_records()
+        images = [row for row in catalog.images() if row.content_id is not None]
+        for image in images:
+            self.walk_image(image)
+            self.read_record(image)
+        if not self._finder.is_index_right:
+            findings.is_index_right = False
+            what = "the index contradicts the entry lists of packs; it is a cache: `casimg index rebuild` makes it anew"
+            findings.problems.append(Problem("index-wrong", what, lossy=False))
+        findings.pack_count, findings.image_count = len(rows), len(images)
+        self._sum_verified()
+
+    def _sum_verified(self) -> None:
+        findings = self._findings
+        found = self._wiring.catalog.read(examine.verifications)
+        verified = [(item.verified_at, item.row.size) for item in found if item.verified_at is not None]
+        findings.stored_size = sum(item.row.size for item in found)
+        findings.verified_size = sum(size for _, size in verified)
+        findings.oldest_verified_at = min((at for at, _ in verified), default=None)
+
+    # Packs
+
+    def compare_objects(self, rows: Iterable[PackRow]) -> set[int]:
         """Hold the packs of the catalog against the objects of the backend; returns those that are missing."""
+        catalog = self._wiring.catalog
         objects = {found.key: found.size for found in self._wiring.backend.list(PACK_PREFIX)}
-        bad: set[int] = set()
-        for row in packs:
+        absent: set[int] = set()
+        for row in rows:
             size = objects.pop(pack_key(PackId(row.pack_id)), None)
             if size is None:
-                bad.add(row.pack_no)
-                self._pack_problem("pack-missing", row, "its object is not on the backend")
+                absent.add(row.pack_no)
+                self._damaged("pack-missing", row, "its object is not on the backend")
             elif size != row.size:
-                self._pack_problem("pack-size", row, f"its object has {size} bytes instead of {row.size}")
-        deleting = {row.pack_id for row in self._wiring.catalog.all_packs(("deleting", "deleted"))}
-        for key in sorted(objects):
-            pack_id = pack_id_of_key(key)
-            if pack_id in deleting:
-                continue
-            what = f"{key} ({objects[key]} bytes) is in no row of the catalog: an unfinished write, or a lost catalog"
-            self.problems.append(Problem("object-unknown", what, lossy=False))
-        return bad
+                self._damaged("pack-size", row, f"its object has {size} bytes instead of {row.size}")
+        # Rows after the listing: a pack put and entered meanwhile is explained.
+        ids = {key: pack_id_of_key(key) for key in objects}
+        states = catalog.pack_states([pack_id for pack_id in ids.values() if pack_id is not None])
+        for key, pack_id in sorted(ids.items()):
+            if pack_id is None or pack_id not in states:
+                why = "is in no row of the catalog: an unfinished write, or a lost catalog"
+                what = f"{key} ({objects[key]} bytes) {why}"
+                self._findings.problems.append(Problem("object-unknown", what, lossy=False))
+        return absent
 
     def read_trailer(self, row: PackRow) -> None:
-        """Check the entry list of a pack and remember its ids."""
-        self.done_size += row.size
+        """Check the entry list of a pack."""
+        self._done_size += row.size
         try:
             read_trailer(self._wiring.backend, pack_key(PackId(row.pack_id)), row.size, row.trailer_offset)
-        except CasimgError as error:
-            self._pack_problem("pack-damaged", row, str(error))
+        except (DamageError, NotFoundError) as error:
+            self._damaged("pack-damaged", row, str(error))
         # Also with a damaged trailer: what the frames still hold is usable, so it is not lost.
-        self._sound[row.pack_no] = row
+        self._packs[row.pack_no] = row
 
     def read_pack(self, row: PackRow) -> None:
         """Check every byte of a pack."""
         key = pack_key(PackId(row.pack_id))
         try:
             found, read_size = verify_pack(self._wiring.backend, key, row.size, row.pack_id, row.trailer_offset)
-        except DamageError as error:
-            self._pack_problem("pack-damaged", row, str(error))
+        except (DamageError, NotFoundError) as error:
+            self._damaged("pack-damaged", row, str(error))
+            self._packs[row.pack_no] = row
             return
-        self.read_size += read_size
-        self.done_size += row.size
-        self._lost.update(chunk for problem in found for chunk in problem.lost)
+        self._findings.read_size += read_size
+        self._done_size += row.size
+        lost = {chunk for problem in found for chunk in problem.lost}
+        if lost:
+            self._lost[row.pack_no] = lost
         for problem in found:
             where = "" if problem.offset is None else f" at byte {problem.offset}"
             cost = f" ({len(problem.lost)} chunks)" if problem.lost else ""
-            self._pack_problem("pack-damaged", row, f"{problem.why}{where}{cost}")
+            self._damaged("pack-damaged", row, f"{problem.why}{where}{cost}")
         if not found:
-            with contextlib.suppress(NoSpaceError):  # a full disk can still be checked
-                self._wiring.catalog.mark_verified(row.pack_no)
-        self._sound[row.pack_no] = row
+            self._note(partial(packs.mark_verified, pack_no=row.pack_no))
+        self._packs[row.pack_no] = row
+
+    def find_gone_packs(self) -> None:
+        """Report packs that complete contents name although they are on their way out, which must never be."""
+        for pack_no, (state, content_ids) in self._wiring.catalog.read(examine.gone_packs).items():
+            for row in self._wiring.catalog.packs([pack_no]):
+                self._findings.damaged[pack_no] = row
+            labels = tuple(label for content_id in content_ids for label in labels_of(self._wiring, content_id))
+            what = f"pack number {pack_no} is {state} in the catalog, and contents name it"
+            self._findings.problems.append(Problem("pack-gone", what, labels))
+
+    def _damaged(self, kind: str, row: PackRow, why: str) -> None:
+        """Report a damaged pack and let no writer rely on it; not one that a collection took meanwhile."""
+        catalog = self._wiring.catalog
+        if not any(now.state in PACK_STATES_FINDABLE for now in catalog.packs([row.pack_no])):
+            return
+        self._findings.damaged[row.pack_no] = row
+        self._note(partial(packs.mark_damaged, pack_no=row.pack_no))
+        images = tuple(label_of(image) for image in catalog.images_of_packs([row.pack_no]))
+        what = f"{pack_key(PackId(row.pack_id))}: {why}"
+        self._findings.problems.append(Problem(kind, what, images, lossy=bool(images)))
+
+    def _note(self, work: "partial[None]") -> None:
+        try:
+            self._wiring.catalog.transaction(work)
+        except CasimgError as error:  # a full disk must not stop a check
+            _log.warning("check.not_noted why=%s", error)
+
+    # Images
 
     def walk_image(self, image: ImageRow) -> None:
-        """Check that every node of an image reads and every chunk has a place."""
-        if image.content_id is None:
-            return
+        """Check that every node of an image reads and every chunk is in a pack that its content names."""
+        content_id = image.content_id
+        rows = None if content_id is None else self._rows_of(content_id)
+        while content_id is not None:
+            if rows is None:
+                if self._is_active(image):
+                    what = f"image {image.id} names content {content_id}, which has no complete row"
+                    self._findings.problems.append(Problem("catalog", what, (label_of(image),)))
+                return
+            problems, not_indexed = self._walk(image, content_id, rows)
+            if not problems and not not_indexed:
+                return
+            fresh = self._rows_of(content_id)
+            if fresh == rows:
+                if self._is_active(image):
+                    self._findings.problems += problems
+                    if any(problem.kind in ("node-damaged", "chunk-lost") for problem in problems):
+                        self._findings.broken.add(content_id)
+                    self._finder.is_index_right &= not not_indexed
+                return
+            rows = fresh  # a repack moved chunks meanwhile, or the image went
+
+    def _walk(self, image: ImageRow, content_id: ContentId, pack_nos: frozenset[int]) -> tuple[list[Problem], int]:
+        """Return the problems of an image as these packs show it, and how many chunks the index does not lead to."""
         missing: set[bytes] = set()
-        known = KnownChunks(self._wiring.index, self._entries, set(self._sound))
+        problems: list[Problem] = []
+        not_indexed = 0
         try:
-            reader = self._wiring.reader(image.content_id)
-            for node_id, node in node_ids(reader.node, reader.tree, self._walked.__contains__):
-                if not isinstance(node, Leaf):
-                    continue
-                with known.reading() as find:
-                    absent = [chunk for chunk in node.ids if chunk in self._lost or find(chunk) is None]
-                missing.update(absent)
-                if not absent:
-                    self._walked.add(node_id)
-            missing -= self._in_entry_lists(image.content_id, missing - self._lost)
-        except CasimgError as error:
-            self.problems.append(Problem("node-damaged", str(error), (_label(image),)))
+            reader = self._wiring.reader(content_id, patience=Patience(0.0))
+            for node_id, node in node_ids(
+                reader.node, reader.tree, lambda node: self._walked.get(node, _NOWHERE) <= pack_nos
+            ):
+                if isinstance(node, Leaf):
+                    missing |= self._walk_leaf(node_id, node, pack_nos)
+            if missing:
+                found = self._in_entry_lists(pack_nos, missing)
+                not_indexed = len(found)
+                missing -= found
+        except ImageNotFoundError:
+            return [], 1
+        except CatalogDamagedError as error:
+            problems.append(Problem("catalog", str(error), (label_of(image),)))
+        except DamageError as error:
+            problems.append(Problem("node-damaged", str(error), (label_of(image),)))
         if missing:
             what = f"{len(missing)} chunks are in no readable pack, first {min(missing).hex()}"
-            self.problems.append(Problem("chunk-lost", what, (_label(image),)))
+            problems.append(Problem("chunk-lost", what, (label_of(image),)))
+        return problems, not_indexed
 
-    def _in_entry_lists(self, content_id: ContentId, chunks: set[bytes]) -> set[bytes]:
+    def _walk_leaf(self, node_id: NodeId, leaf: Leaf, pack_nos: frozenset[int]) -> set[bytes]:
+        """Return the chunks of a leaf that the index does not lead to; remember in which packs the others are."""
+        missing: set[bytes] = set()
+        used: set[int] = set()
+        with self._wiring.index.reading() as lookup:
+            for chunk in (node_id, *leaf.ids):
+                pack_no = self._finder.find(lookup, chunk, pack_nos)
+                if pack_no is not None:
+                    used.add(pack_no)
+                elif chunk != node_id:
+                    missing.add(chunk)
+                else:
+                    used.add(-1)  # the node was read, but from where is not known: look again next time
+        if not missing:
+            packs_used = frozenset(used)
+            self._walked[node_id] = self._pack_sets.setdefault(packs_used, packs_used)
+        return missing
+
+    def _in_entry_lists(self, pack_nos: Collection[int], chunks: set[bytes]) -> set[bytes]:
         """Return those of the chunks that the content's own packs hold though the index does not lead there."""
         found: set[bytes] = set()
-        for row in self._wiring.catalog.content_packs(content_id) if chunks else ():
-            if row.pack_no in self._sound:
-                with contextlib.suppress(CasimgError):
-                    found.update(chunk for chunk, *_ in self._entries.get(row.pack_no).places() if chunk in chunks)
+        for pack_no in pack_nos:
+            if pack_no in self._packs:
+                lost = self._lost.get(pack_no, set())
+                with contextlib.suppress(DamageError, NotFoundError):
+                    places = self._finder.entries.get(pack_no).places()
+                    found.update(chunk for chunk, *_ in places if chunk in chunks and chunk not in lost)
         return found
 
-    def read_record(self, image: ImageRow) -> None:
-        """Check the record that `recover` would need."""
-        # Asked again: a change of metadata may have put a newer record since the list was read.
-        image = self._wiring.catalog.image(image.id)
-        if image.session_id is None or image.status != "active":
-            return
-        key = record_key(image.id, image.session_id)
+    def _rows_of(self, content_id: ContentId) -> frozenset[int] | None:
+        """Return the numbers of a content's packs as of now; None when it is gone."""
+        rows = self._wiring.catalog.read(partial(reading.packs_to_read, content_id=content_id))
+        if rows is None:
+            return None
+        for row in rows:
+            # One made since the check began was verified by its writer; one that is missing stays out.
+            if row.pack_no not in self._packs and row.pack_no not in self._findings.damaged:
+                self._packs[row.pack_no] = row
+        return frozenset(row.pack_no for row in rows)
+
+    def _is_active(self, image: ImageRow) -> bool:
         try:
-            size = self._wiring.backend.stat(key).size
-            if size > RECORD_SIZE_MAX:
-                raise FormatDamage("it is larger than a record can be")
-            record = decode_record(self._wiring.backend.get_range(key, 0, size))
-            if record.image_id != image.id or record.content.content_id != image.content_id:
-                raise FormatDamage("it is another image's")
-        except (CasimgError, FormatDamage) as error:
-            kind = "record-damaged" if isinstance(error, (FormatDamage, DamageError)) else "record-missing"
-            what = f"{key}: {error}; the image reads, but `recover` would not find it"
-            self.problems.append(Problem(kind, what, (_label(image),)))
+            return self._wiring.catalog.image(image.id).status == "active"
+        except ImageNotFoundError:
+            return False
+
+    # Records
 
     def compare_records(self) -> None:
         """Name records of images that the catalog does not show as saved: its last commits may be gone."""
@@ -182,13 +350,135 @@ class _Check:
             status = "unknown" if record is None else statuses.get(record[0], ("unknown", None))[0]
             if status in ("unknown", "queued", "saving"):
                 what = f"{key} is of an image that is {status} here: an unfinished write, or a lost catalog"
-                self.problems.append(Problem("record-unknown", what, lossy=False))
+                self._findings.problems.append(Problem("record-unknown", what, lossy=False))
 
-    def _pack_problem(self, kind: str, row: PackRow, why: str) -> None:
-        images = tuple(_label(image) for image in self._wiring.catalog.images_of_packs([row.pack_no]))
-        what = f"{pack_key(PackId(row.pack_id))}: {why}"
-        self.problems.append(Problem(kind, what, images, lossy=bool(images)))
+    def read_record(self, image: ImageRow) -> None:
+        """Check the record that `recover` would need, and the catalog against it."""
+        for _ in range(_RECORD_TRY_COUNT_MAX):
+            try:
+                problem = self._record_problem(image)
+                now = image if problem is None else self._wiring.catalog.image(image.id)
+            except ImageNotFoundError:
+                return
+            if problem is None or now.status != "active":
+                return
+            if now == image:
+                self._findings.problems.append(problem)
+                if problem.kind != "record-differs":
+                    self._findings.unrecorded.append(image)
+                return
+            image = now
+
+    def _record_problem(self, image: ImageRow) -> Problem | None:
+        if image.session_id is None or image.content_id is None:
+            return None
+        catalog = self._wiring.catalog
+        key = record_key(image.id, image.session_id)
+        try:
+            record = read_record(self._wiring, key)
+            if record.image_id != image.id or record.content.content_id != image.content_id:
+                raise FormatDamage("it is another image's")
+        except (NotFoundError, DamageError, FormatDamage) as error:
+            kind = "record-missing" if isinstance(error, NotFoundError) else "record-damaged"
+            what = f"{key}: {error}; the image reads, but `recover` would not find it"
+            return Problem(kind, what, (label_of(image),))
+        try:
+            fields = differences(record, image, catalog.content(image.content_id))
+        except CatalogDamagedError:
+            return None  # gone meanwhile, or told by the walk
+        if not fields or catalog.read(partial(examine.is_behind, image_id=image.id)):
+            return None
+        what = f"{key} says otherwise than the catalog of {', '.join(fields)}; one of them is wrong"
+        return Problem("record-differs", what, (label_of(image),))
 
 
-def _label(image: ImageRow) -> str:
+class _Finder:
+    """Find chunks in given packs, each hit confirmed by the pack's entry list."""
+
+    def __init__(self, entries: EntryLists, lost: dict[int, set[bytes]]) -> None:
+        self.entries = entries
+        self._lost = lost
+        self._at: tuple[int, PackTrailer, int] | None = None
+        self.is_index_right = True
+
+    def find(self, lookup: Lookup, chunk: bytes, pack_nos: Collection[int]) -> int | None:
+        """Return the number of a pack among `pack_nos` that holds an undamaged copy."""
+        if self._at is not None:
+            pack_no, trailer, entry = self._at
+            if trailer.holds(entry + 1, chunk) and self._may_be_in(pack_no, chunk, pack_nos):
+                self._at = (pack_no, trailer, entry + 1)
+                return pack_no
+        for place in reversed(lookup.places(chunk)):
+            if not self._may_be_in(place.pack_no, chunk, pack_nos):
+                continue
+            try:
+                trailer = self.entries.get(place.pack_no)
+            except (DamageError, NotFoundError, KeyError):
+                continue
+            found = trailer.entry_of(place.frame_offset, place.position)
+            if found is not None and trailer.holds(found, chunk):
+                self._at = (place.pack_no, trailer, found)
+                return place.pack_no
+            # The entry list of a damaged pack is what could be salvaged: it contradicts nothing.
+            self.is_index_right &= trailer.nonce == bytes(len(trailer.nonce))
+        return None
+
+    def _may_be_in(self, pack_no: int, chunk: bytes, pack_nos: Collection[int]) -> bool:
+        return pack_no in pack_nos and chunk not in self._lost.get(pack_no, ())
+
+
+_NOWHERE = frozenset({-2})
+
+
+def _chosen(rows: Sequence[PackRow], subset: str | int | None) -> set[int]:
+    """Return the packs to read whole: all, or the first ones up to a share of the bytes, at least one."""
+    if subset is None:
+        return {row.pack_no for row in rows}
+    left = parse_share(subset, sum(row.size for row in rows))
+    chosen: set[int] = set()
+    for row in rows:
+        if chosen and row.size > left:
+            break
+        chosen.add(row.pack_no)
+        left -= row.size
+    return chosen
+
+
+def read_record(wiring: Wiring, key: str) -> ImageRecord:
+    """Return a record. Raises: FormatDamage, ObjectNotFoundError, and what else the backend raises."""
+    size = wiring.backend.stat(key).size
+    if size > RECORD_SIZE_MAX:
+        raise FormatDamage("it is larger than a record can be")
+    return decode_record(wiring.backend.get_range(key, 0, size))
+
+
+def differences(record: ImageRecord, image: ImageRow, content: ContentRow) -> list[str]:
+    """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
+    pairs: list[tuple[str, object, object]] = [
+        (name, getattr(record, name), getattr(image, name))
+        for name in ("name", "status", "disk_format", "container_format", "owner", "visibility", "protected")
+    ]
+    pairs += [
+        ("parent_id", record.parent_id, image.parent_id),
+        ("properties", dict(record.properties), dict(image.properties)),
+        ("size", record.content.size, content.size or 0),
+        ("hole_size", record.content.hole_size, content.hole_size),
+        (
+            "trees",
+            {(tree.role, tree.root, tree.size) for tree in record.content.trees},
+            {(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in content.trees},
+        ),
+        ("hashes", dict(record.content.hashes), dict(content.hashes)),
+    ]
+    return [name for name, recorded, cataloged in pairs if recorded != cataloged]
+
+
+def labels_of(wiring: Wiring, content_id: ContentId) -> list[str]:
+    """Return how reports name the active images of a content."""
+    ids = wiring.catalog.read(partial(examine.image_ids_of, content_id=content_id))
+    return [label_of(wiring.catalog.image(image_id)) for image_id in ids]
+
+
+def label_of(image: ImageRow) -> str:
+    """Return how reports name an image."""
     return f"{image.name} ({image.id})"

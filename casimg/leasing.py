@@ -5,6 +5,7 @@ one. It then risks the answer "image deleted" in the middle, never a wrong byte.
 """
 
 import logging
+import os
 import secrets
 import threading
 import time
@@ -52,6 +53,7 @@ class ReadLease:
         self._lease_id = secrets.token_hex(16)
         self._renewed_s = clock()
         self._ended = False
+        self._pid = os.getpid()
         self.held = self._try(self._take)
         if self.held is False:
             raise ImageNotFoundError(ref)
@@ -70,7 +72,8 @@ class ReadLease:
     def end(self) -> None:
         """Give the content free; twice is harmless."""
         with self._lock:
-            if not self._ended:
+            # A child that closes what it inherited by a fork must not touch its parent's database.
+            if not self._ended and os.getpid() == self._pid:
                 self._ended = True
                 self._try(lambda connection: reading.drop_lease(connection, self._lease_id))
 

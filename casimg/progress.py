@@ -12,7 +12,8 @@ class Progress:
     """A report of work under way; all sizes are bytes.
 
     Attributes:
-        stage: what runs now: "read", "restore", "verify", "index", "check", "gc", "recover", "estimate".
+        stage: what runs now: "read", "restore", "verify", "index", "check", "repair", "gc", "mark", "repack", "gather",
+            "recover", "estimate".
         done_size: plain bytes done, holes included.
         total_size: plain bytes in all, None when the source cannot tell.
         hole_size: of `done_size`, bytes in holes.

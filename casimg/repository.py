@@ -29,6 +29,7 @@ from casimg.leasing import leased_reader, open_leased
 from casimg.lineage import descendants, lineage
 from casimg.opening import create_parts, open_parts
 from casimg.progress import ProgressCallback
+from casimg.repair.heal import heal
 from casimg.results import (
     ByteRange,
     CheckReport,
@@ -418,10 +419,23 @@ class Repository:
             for row in self._wiring.catalog.sessions(ended=ended)
         ]
 
-    def check(self, *, read_data: bool = False, progress: ProgressCallback | None = None) -> CheckReport:
-        """Hold catalog, manifests, records and packs against each other; with `read_data`, every byte too."""
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        subset: str | int | None = None,
+        repair: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> CheckReport:
+        """Hold catalog, manifests, records and packs against each other; with `read_data`, every byte too.
+
+        Args:
+            subset: of all packs read only so much, "5%" or bytes, least recently verified first.
+            repair: mend what is found, and tell what is lost; see `rebuild_index` when the index is wrong.
+        """
         self._wiring.check_open()
-        return checking.check(self._wiring, read_data=read_data, progress=progress)
+        found = checking.find_problems(self._wiring, read_data=read_data, subset=subset, progress=progress)
+        return heal(self._wiring, found, self.rebuild_index, progress) if repair else found.report()
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Make the index anew from the packs; interrupted, it leaves the old one.

@@ -320,8 +320,8 @@ class Problem:
 
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
-            "record-damaged", "record-unknown", "object-unknown", "catalog"; of `recover` also "pack-unusable",
-            "pack-name", "record-name", "image-lost".
+            "record-damaged", "record-differs", "record-unknown", "object-unknown", "pack-gone", "index-wrong",
+            "catalog"; of `recover` also "pack-unusable", "pack-name", "record-name", "image-lost".
         images: names and ids of the images it touches.
     """
 
@@ -330,20 +330,75 @@ class Problem:
     images: tuple[str, ...] = ()
     lossy: bool = True
     """False when no committed image can lose a byte by it (left-overs that gc removes)."""
+    healed: bool = False
+    """A repair in the same run mended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostData:
+    """What is nowhere any more of one content, until the same data is put again.
+
+    Attributes:
+        images: names and ids of the images of this content.
+        ranges: bytes of the image, in order, at most 1000 of them.
+        size: bytes in all ranges.
+    """
+
+    images: tuple[str, ...]
+    ranges: tuple[ByteRange, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        saved_count, saved_size: chunks and nodes copied from damaged packs, and bytes of the new packs that hold them.
+        healed: images that need no damaged pack any more.
+        lost: what is nowhere; its images keep their damaged packs, and putting the same data again heals them.
+        set_aside: keys of copies of damaged packs that no image names any more; remove them when you like.
+        record_count: records written anew.
+        index_rebuilt: the index was wrong and was made anew.
+        refused: why nothing was done.
+    """
+
+    saved_count: int = 0
+    saved_size: int = 0
+    healed: tuple[str, ...] = ()
+    lost: tuple[LostData, ...] = ()
+    set_aside: tuple[str, ...] = ()
+    record_count: int = 0
+    index_rebuilt: bool = False
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
+    """What a check found.
+
+    Attributes:
+        read_size: bytes of packs read by this check.
+        stored_size: bytes of all packs.
+        verified_size: of these, bytes of packs that were read whole at some time and found right.
+        oldest_verified_at: the least recent of these times; None when no pack was ever read whole.
+        repair: what was mended, when that was asked for.
+    """
+
     problems: tuple[Problem, ...]
     pack_count: int
     image_count: int
     read_size: int
+    stored_size: int
+    verified_size: int
+    oldest_verified_at: datetime | None
     duration_s: float
+    repair: RepairReport | None = None
 
     @property
     def clean(self) -> bool:
-        """No problem that can cost a byte."""
-        return not any(problem.lossy for problem in self.problems)
+        """No problem is left that can cost a byte."""
+        return not any(problem.lossy and not problem.healed for problem in self.problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,22 @@ def parse_size(text: str | int) -> int:
     return round(float(match[1]) * (1 << 10 * _UNITS.index(match[2].upper())))
 
 
+def parse_share(text: str | int, whole: int) -> int:
+    """Return the bytes that a share of `whole` like `5%`, or a size like `10GiB`, means.
+
+    Raises: InputError.
+    """
+    if isinstance(text, str) and text.rstrip().endswith("%"):
+        try:
+            percent = float(text.rstrip()[:-1])
+        except ValueError:
+            percent = -1.0
+        if not 0 < percent <= 100:
+            raise InputError(f"{text!r} is not a share; write it like 5% or 0.5%")
+        return int(whole * percent / 100)
+    return parse_size(text)
+
+
 def format_size(size: float) -> str:
     """Return a size with three significant digits in binary units: `1.50 GiB`, `873 MiB`, `0 B`."""
     sign, value = ("-", -size) if size < 0 else ("", float(size))

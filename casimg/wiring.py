@@ -18,10 +18,10 @@ from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
     ClosedError,
+    DamageError,
     ForkError,
     ImageDeletedError,
     IndexDamagedError,
-    InputError,
     NoSpaceError,
 )
 from casimg.formats.config import RepositoryConfig, SiteConfig
@@ -94,9 +94,7 @@ class Wiring:
         key = pack_key(PackId(pack.pack_id))
         try:
             return read_trailer(self.backend, key, pack.size, pack.trailer_offset)
-        except InputError:
-            raise
-        except CasimgError as damage:
+        except DamageError as damage:
             found = salvage(self.backend, key, pack.size)
             if not found.entry_count:
                 raise

@@ -118,6 +118,8 @@ def translated(engine: Engine, error: SQLAlchemyError) -> CasimgError:
             return CatalogDamagedError(where, str(original))
         if primary in _UNUSABLE_SQLITE:
             return RepositoryError(where, f"the catalog cannot be used: {original}")
+    if "Could not decode to UTF-8" in str(original):
+        return CatalogDamagedError(where, str(original))
     if original is not None and original.args[:1] and original.args[0] in _REFUSED_MY:
         return CatalogDamagedError(where, str(original))
     # The pool gives up when all its connections are in use: load, not damage.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from casimg.catalog.engine import BUSY_TIMEOUT_S, is_retryable, label_of, make_engine, translated
-from casimg.errors import CatalogBusyError, CatalogReplacedError
+from casimg.errors import CatalogBusyError, CatalogDamagedError, CatalogReplacedError
 
 T = TypeVar("T")
 IN_COUNT_MAX = 500
@@ -96,6 +96,8 @@ class Database:
                 # Leaving the block commits, or rolls back the whole: MariaDB's 1205 undoes only one statement.
                 with engine.begin() as connection:
                     return work(connection)
+            except UnicodeDecodeError as error:  # SQLite hands out what a damaged file holds, in its messages too
+                raise CatalogDamagedError(label_of(engine), f"it holds text that is none: {error}") from None
             except SQLAlchemyError as error:
                 if not is_retryable(error):
                     raise translated(engine, error) from error

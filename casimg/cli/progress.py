@@ -13,7 +13,7 @@ from casimg.progress import Progress, ProgressCallback
 from casimg.sizes import format_size
 
 _LINE_EVERY_S = 5.0
-_COUNTED = {"index", "stats", "gc", "recover"}  # these count things, not bytes
+_COUNTED = {"index", "stats", "gc", "mark", "gather", "repack", "repair", "recover"}  # these count things, not bytes
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from casimg.cli.output import print_pairs, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.constants import TIB
 from casimg.opening import upgrade_catalog
-from casimg.results import Stats
+from casimg.results import RepairReport, Stats
 from casimg.sizes import parse_size
 
 
@@ -267,23 +267,35 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
     settings.show(report, text)
 
 
-@command(main_group, example="casimg check\ncasimg check --read-data")
+@command(main_group, example="casimg check\ncasimg check --read-data --subset 5%\ncasimg check --read-data --repair")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every byte, not only lists and manifests.")
-def check(settings: Settings, read_data: bool) -> None:
+@click.option("--subset", metavar="SHARE", help="Read only so much, like 5% or 10GiB, least recently verified first.")
+@click.option("--repair", is_flag=True, help="Mend what is found; what is lost for good is named.")
+def check(settings: Settings, read_data: bool, subset: str | None, repair: bool) -> None:
     """Hold catalog, records, manifests and packs against each other; exit code 10 when something is wrong.
 
-    Nothing is changed, but that after `casimg recover` a check with --read-data that finds no loss allows gc again.
-    Each problem names the images it touches.
+    Each problem names the images it touches. Packs found damaged are noted: nothing new relies on them, so putting the
+    same data again stores it anew. With --repair what damaged packs still hold, and copies elsewhere, take their place;
+    nothing is overwritten, and nothing that an image needs is removed. After `casimg recover` a check with --read-data
+    that finds no loss allows gc again.
     """
     with settings.open() as repo, showing("check", settings.progress) as progress:
-        report = repo.check(read_data=read_data, progress=progress)
+        report = repo.check(read_data=read_data, subset=subset, repair=repair, progress=progress)
 
     def text() -> None:
         for problem in report.problems:
-            print(f"{'PROBLEM' if problem.lossy else 'note'} {problem.kind}: {problem.what}")
+            word = "healed" if problem.healed else "PROBLEM" if problem.lossy else "note"
+            print(f"{word} {problem.kind}: {problem.what}")
             for image in problem.images:
                 print(f"  touches {image}")
-        verdict = "no problem found" if report.clean else f"{len(report.problems)} problems found"
+        if report.repair is not None:
+            _print_repair(report.repair)
+        print(
+            f"verified: {size_text(report.verified_size)} of {size_text(report.stored_size)}"
+            + (f", least recently {time_text(report.oldest_verified_at)}" if report.oldest_verified_at else "")
+        )
+        left = sum(not problem.healed for problem in report.problems)
+        verdict = "no problem found" if not report.problems else f"{len(report.problems)} problems found, {left} left"
         print(
             f"{verdict}: {report.image_count} images, {report.pack_count} packs, "
             f"{size_text(report.read_size)} read in {report.duration_s:.1f} s"
@@ -292,3 +304,27 @@ def check(settings: Settings, read_data: bool) -> None:
     settings.show(report, text)
     if not report.clean:
         click.get_current_context().exit(exit_codes.DIFFERENT)
+
+
+def _print_repair(report: RepairReport) -> None:
+    if report.refused:
+        print(f"not repaired: {report.refused}")
+        return
+    print(f"saved {report.saved_count} chunks and nodes into {size_text(report.saved_size)} of new packs")
+    for image in report.healed:
+        print(f"  whole again: {image}")
+    for lost in report.lost:
+        for image in lost.images:
+            print(f"LOST {size_text(lost.size)} of {image}")
+        for item in lost.ranges[:20]:
+            print(f"  bytes {item.offset} to {item.offset + item.size}")
+        if len(lost.ranges) > 20:
+            print("  and more; --json lists them")
+    if report.lost:
+        print("put one of these images, or any with the same data, again; then `casimg check --repair` heals it")
+    for key in report.set_aside:
+        print(f"a damaged pack that no image needs any more is kept as {key}; remove it when you like")
+    if report.record_count:
+        print(f"wrote {report.record_count} records anew")
+    if report.index_rebuilt:
+        print("made the index anew")

@@ -6,6 +6,7 @@ from casimg.ids import ImageId, PackId, SessionId
 
 PACK_PREFIX = "packs/"
 RECORD_PREFIX = "records/"
+QUARANTINE_PREFIX = "quarantine/"
 _RECORD = re.compile(r"records/([0-9a-f-]{36})/([0-9a-f]{32})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
@@ -14,6 +15,11 @@ def pack_key(pack_id: PackId) -> str:
     """Return the key of a pack; two hex digits spread packs over 256 folders."""
     name = pack_id.hex()
     return f"{PACK_PREFIX}{name[:2]}/{name}"
+
+
+def quarantine_key(pack_id: PackId) -> str:
+    """Return the key under which a damaged pack is kept aside; nothing of casimg reads or removes it."""
+    return QUARANTINE_PREFIX + pack_key(pack_id).removeprefix(PACK_PREFIX)
 
 
 def pack_id_of_key(key: str) -> PackId | None:

@@ -3,12 +3,13 @@
 import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from blake3 import blake3
 
 from casimg.backend.base import Backend
 from casimg.constants import KIND_DATA, MIB, PACK_SIZE_MAX
-from casimg.errors import NotFoundError, PackDamagedError
+from casimg.errors import NotFoundError, ObjectDamagedError, PackDamagedError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import MAGIC, FrameHeader, decode_frame, decode_header
 from casimg.formats.pack import (
@@ -24,6 +25,27 @@ from casimg.ids import chunk_id, node_id
 
 _SCAN_STEP = 1 * MIB
 _HEADER_GUESS = 64 * 1024
+_MEDIUM_BLOCK: Final = 4096
+
+
+class _ReadsRanges(Protocol):
+    def get_range(self, key: str, offset: int, size: int) -> bytes: ...
+
+
+class _Tolerant:
+    """Ranges of an object in which what the medium does not give is zeros, block by block."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        try:
+            return self._backend.get_range(key, offset, size)
+        except ObjectDamagedError:
+            if size <= _MEDIUM_BLOCK:
+                return bytes(size)
+        half = -(-size // (2 * _MEDIUM_BLOCK)) * _MEDIUM_BLOCK
+        return self.get_range(key, offset, half) + self.get_range(key, offset + half, size - half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +99,7 @@ def salvage(backend: Backend, key: str, pack_size: int) -> PackTrailer:
     sizes: array.array[int] = array.array("I")
     ids: list[bytes] = []
     kind = KIND_DATA
-    for offset, size, header, plain in _scan(backend, key, min(pack_size, backend.stat(key).size)):
+    for offset, size, header, plain in _scan(_Tolerant(backend), key, min(pack_size, backend.stat(key).size)):
         kind = header.kind
         hash_of = chunk_id if kind == KIND_DATA else node_id
         frames.append(FrameSpan(offset, size, len(sizes), len(header.chunk_sizes)))
@@ -89,7 +111,7 @@ def salvage(backend: Backend, key: str, pack_size: int) -> PackTrailer:
     return PackTrailer(kind, 0, bytes(16), frames, sizes, b"".join(ids))
 
 
-def _scan(backend: Backend, key: str, pack_size: int) -> Iterator[tuple[int, int, FrameHeader, bytes]]:
+def _scan(backend: _ReadsRanges, key: str, pack_size: int) -> Iterator[tuple[int, int, FrameHeader, bytes]]:
     """Yield the frames that decode, going from each to the next, and to the next magic after damage."""
     at = PACK_HEADER_SIZE
     while at < pack_size:
@@ -107,7 +129,7 @@ def _scan(backend: Backend, key: str, pack_size: int) -> Iterator[tuple[int, int
         at += size
 
 
-def _header_at(backend: Backend, key: str, at: int, pack_size: int, guess: bytes) -> FrameHeader:
+def _header_at(backend: _ReadsRanges, key: str, at: int, pack_size: int, guess: bytes) -> FrameHeader:
     try:
         return decode_header(guess)
     except FormatDamage:
@@ -117,7 +139,7 @@ def _header_at(backend: Backend, key: str, at: int, pack_size: int, guess: bytes
     return decode_header(backend.get_range(key, at, min(5 * _HEADER_GUESS, pack_size - at)))
 
 
-def _next_magic(backend: Backend, key: str, at: int, pack_size: int) -> int:
+def _next_magic(backend: _ReadsRanges, key: str, at: int, pack_size: int) -> int:
     while at < pack_size:
         size = min(_SCAN_STEP, pack_size - at)
         found = backend.get_range(key, at, size).find(MAGIC)
@@ -125,6 +147,14 @@ def _next_magic(backend: Backend, key: str, at: int, pack_size: int) -> int:
             return at + found
         at += max(1, size - len(MAGIC) + 1)
     return pack_size
+
+
+def read_object(backend: Backend, key: str, step: int = _SCAN_STEP) -> Iterator[bytes]:
+    """Yield an object in steps; blocks that the medium does not give are zeros. Raises: ObjectNotFoundError."""
+    size = backend.stat(key).size
+    tolerant = _Tolerant(backend)
+    for at in range(0, size, step):
+        yield tolerant.get_range(key, at, min(step, size - at))
 
 
 def verify_pack(
@@ -141,15 +171,18 @@ def verify_pack(
     if found.size != size:
         return [PackProblem(None, f"it has {found.size} bytes instead of {size}")], 0
     hasher = blake3()
-    for at in range(0, size, _SCAN_STEP):
-        hasher.update(backend.get_range(key, at, min(_SCAN_STEP, size - at)))
     problems: list[PackProblem] = []
+    try:
+        for at in range(0, size, _SCAN_STEP):
+            hasher.update(backend.get_range(key, at, min(_SCAN_STEP, size - at)))
+    except ObjectDamagedError as damage:  # a medium that fails in one place may read in all others
+        problems.append(PackProblem(damage.offset, damage.why))
     try:
         decode_pack_header(backend.get_range(key, 0, PACK_HEADER_SIZE))
         trailer = read_trailer(backend, key, size, trailer_offset)
     except FormatDamage as damage:
         return [PackProblem(damage.offset, damage.why)], size
-    except PackDamagedError as damage:
+    except ObjectDamagedError as damage:
         return [PackProblem(damage.offset, damage.why)], size
     for frame in trailer.frames():
         problem = _frame_problem(backend, key, trailer, frame)
@@ -164,7 +197,7 @@ def _frame_problem(backend: Backend, key: str, trailer: PackTrailer, frame: Fram
     ids = [trailer.id_at(frame.first_entry + position) for position in range(frame.chunk_count)]
     try:
         header, plain = read_frame(backend, key, frame.offset, frame.size)
-    except PackDamagedError as damage:
+    except ObjectDamagedError as damage:
         return PackProblem(damage.offset, damage.why, tuple(ids))
     hash_of = chunk_id if trailer.kind == KIND_DATA else node_id
     lost, at = [], 0
@@ -179,4 +212,4 @@ def _frame_problem(backend: Backend, key: str, trailer: PackTrailer, frame: Fram
     return None
 
 
-__all__ = ["PackProblem", "read_frame", "read_trailer", "salvage", "verify_pack"]
+__all__ = ["PackProblem", "read_frame", "read_object", "read_trailer", "salvage", "verify_pack"]

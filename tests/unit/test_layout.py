@@ -18,7 +18,7 @@ LAYERS = (
     # one thing each that keeps or moves bytes
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
-    {"ingest", "assemble", "estimate", "check", "usage", "snapshot", "gc"}
+    {"ingest", "assemble", "estimate", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
     | {"reindexing", "restore", "restoring", "saving", "scatter", "updating", "wiring"},
     # the composition root
