@@ -10,26 +10,7 @@ from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import DamageError
 from casimg.ids import ContentId
 from casimg.repository import Repository
-from tests.recover_making import State, fill, lose, objects, sha256, state_of
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
-    """A repository to copy, and what it holds."""
-    folder = tmp_path_factory.mktemp("filled") / "r"
-    return folder, fill(folder)
-
-
-@pytest.fixture
-def folder(filled: tuple[Path, State], tmp_path: Path) -> Path:
-    """A copy of the repository of its own."""
-    shutil.copytree(filled[0], tmp_path / "r")
-    return tmp_path / "r"
-
-
-@pytest.fixture
-def state(filled: tuple[Path, State]) -> State:
-    return filled[1]
+from tests.recover_making import State, lose, objects, sha256, state_of
 
 
 def packs_of(folder: Path, name: str, kind: int) -> list[Path]:
