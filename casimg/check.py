@@ -376,7 +376,7 @@ class _Check:
         key = record_key(image.id, image.session_id)
         try:
             record = read_record(self._wiring, key)
-            if record.image_id != image.id or record.content.content_id != image.content_id:
+            if record.image_id != image.id:
                 raise FormatDamage("it is another image's")
         except (NotFoundError, DamageError, FormatDamage) as error:
             kind = "record-missing" if isinstance(error, NotFoundError) else "record-damaged"
@@ -460,6 +460,7 @@ def differences(record: ImageRecord, image: ImageRow, content: ContentRow) -> li
     ]
     pairs += [
         ("parent_id", record.parent_id, image.parent_id),
+        ("content_id", record.content.content_id, content.content_id),
         ("properties", dict(record.properties), dict(image.properties)),
         ("size", record.content.size, content.size or 0),
         ("hole_size", record.content.hole_size, content.hole_size),

@@ -3,8 +3,10 @@
 import io
 import os
 import random
+from functools import partial
 from pathlib import Path
 
+from casimg.catalog import packs as pack_rows
 from casimg.ids import PackId
 from casimg.pack.keys import pack_key
 from casimg.repository import Repository
@@ -33,6 +35,27 @@ def packs_of(repo: Repository, name: str, kind: int) -> dict[int, Path]:
     assert content_id is not None
     rows = repo._wiring.catalog.content_packs(content_id)
     return {row.pack_no: repo.path / "objects" / pack_key(PackId(row.pack_id)) for row in rows if row.kind == kind}
+
+
+def collect(repo: Repository) -> None:
+    """Run a garbage collection."""
+    repo.plan_gc().execute()
+
+
+def second_copy(repo: Repository, name: str, data: bytes) -> None:
+    """Store the data of "victim" once more in packs of their own, as another image."""
+    pack_nos = [pack_no for kind in (0, 1) for pack_no in packs_of(repo, "victim", kind)]
+    for pack_no in pack_nos:
+        repo._wiring.catalog.transaction(partial(pack_rows.mark_damaged, pack_no=pack_no))
+    repo.put(io.BytesIO(data), name=name)
+    for pack_no in pack_nos:
+        repo._wiring.catalog.transaction(partial(pack_rows.mark_verified, pack_no=pack_no))
+    assert not set(packs_of(repo, "victim", 0)) & set(packs_of(repo, name, 0))
+
+
+def quarantined(repo: Repository) -> list[str]:
+    """Names of the packs kept aside."""
+    return sorted(path.name for path in (repo.path / "objects" / "quarantine").rglob("*") if path.is_file())
 
 
 def damage(path: Path, how: str, rng: random.Random) -> None:

@@ -110,6 +110,59 @@ def test_the_catalog_is_held_against_the_records(repo: Repository) -> None:
     assert "record-differs" in kinds(repo)
 
 
+def test_a_record_that_contradicts_is_never_overwritten(repo: Repository) -> None:
+    """When the catalog points an image to another content, the record, which has the right one, stays as it is."""
+    image = put_image(repo)
+    other = repo.put([b"other"], name="other")
+    (path,) = (repo.path / "objects" / "records" / image.id).iterdir()
+    good = path.read_bytes()
+    execute(repo, "UPDATE images SET content_id = ? WHERE id = ?", other.content_id, image.id)
+    report = repo.check(repair=True)
+    assert [problem.kind for problem in report.problems] == ["record-differs"]
+    assert not report.clean
+    assert path.read_bytes() == good
+
+
+def test_repair_on_the_word_of_a_damaged_catalog_harms_nothing(tmp_path: Path) -> None:
+    """A byte of the catalog flips, a repair runs, and the good catalog is put back: everything is there and right."""
+    originals: dict[str, bytes] = {}
+    with casimg.create(tmp_path / "r") as repo:
+        for seed in range(2):
+            originals[f"image-{seed}"] = put(repo, f"image-{seed}", seed=seed, size=50_000)
+    path = tmp_path / "r" / "catalog.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    good = path.read_bytes()
+    objects = {file: file.read_bytes() for file in (tmp_path / "r" / "objects").rglob("*") if file.is_file()}
+    used = [at for at in range(len(good)) if good[at]]
+    rng = random.Random(int(os.environ.get("CASIMG_TEST_SEED", "6")))
+    repaired = 0
+    for _ in range(40):
+        bad = bytearray(good)
+        bad[rng.choice(used)] ^= 1 << rng.randrange(8)
+        _replace_catalog(path, bytes(bad))
+        try:
+            with casimg.open(tmp_path / "r") as repo:
+                repaired += repo.check(read_data=True, repair=True).repair is not None
+        except CasimgError:
+            pass
+        for file, data in objects.items():
+            assert file.read_bytes() == data, "no object is overwritten or removed"
+    assert repaired > 5
+    _replace_catalog(path, good)
+    with casimg.open(tmp_path / "r") as repo:
+        assert [problem for problem in repo.check(read_data=True).problems if problem.lossy] == []
+        for name, data in originals.items():
+            assert read_all(repo, name) == data
+
+
+def _replace_catalog(path: Path, data: bytes) -> None:
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
 def test_a_change_whose_record_is_still_to_come_is_no_difference(repo: Repository) -> None:
     """While the outbox holds a change of an image, its older record is not called wrong."""
     image = put_image(repo)
@@ -181,9 +234,7 @@ def test_flipped_bytes_of_the_catalog_never_give_wrong_bytes(tmp_path: Path) -> 
         bad = bytearray(good)
         at = rng.choice(used)
         bad[at] ^= 1 << rng.randrange(8)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        path.write_bytes(bad)
+        _replace_catalog(path, bytes(bad))
         wrong: list[str] = []
         try:
             with casimg.open(tmp_path / "r") as repo:
