@@ -5,6 +5,7 @@ them raise CatalogBusyError, NoSpaceError, CatalogDamagedError and RepositoryErr
 Threads: any. After a fork the catalog belongs to the parent.
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable
@@ -28,7 +29,7 @@ from casimg.catalog.rows import (
 )
 from casimg.catalog.schema import backends, repo
 from casimg.catalog.schema import sessions as sessions_table
-from casimg.catalog.transaction import Database
+from casimg.catalog.transaction import TRY_COUNT_MAX, Database
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
@@ -131,13 +132,17 @@ class Catalog:
         """Give the connections back; again is harmless."""
         self._database.close()
 
-    def transaction(self, work: Callable[[Connection], T]) -> T:
+    def transaction(self, work: Callable[[Connection], T], *, try_count: int = TRY_COUNT_MAX) -> T:
         """Run `work` in one transaction, again from the start when the database says so.
 
         Args:
             work: may run several times; makes no backend call.
         """
-        return self._database.write(work)
+        return self._database.write(work, try_count=try_count)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run statements that only read; nothing is decided by them alone."""
+        return self._database.read(work)
 
     def repo(self) -> RepoRow:
         """Return the one row of the repository. Raises: CatalogDamagedError."""
@@ -159,8 +164,14 @@ class Catalog:
     def open_session(self, kind: str) -> SessionRow:
         """Open a session and commit it; only then may the live list be read."""
         session_id = new_session_id()
-        self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
-        return self.session(session_id)
+        try:
+            self.transaction(lambda connection: sessions.open_session(connection, session_id, kind))
+            return self.session(session_id)
+        except CasimgError:
+            # Only the answer may be lost, and a session that nobody knows would hold collections up until it is stale.
+            with contextlib.suppress(CasimgError):
+                self.end_session(session_id)
+            raise
 
     def session(self, session_id: SessionId) -> SessionRow:
         """Return a session. Raises: SessionFencedError when there is none."""
@@ -350,6 +361,10 @@ class Catalog:
     def image_sessions(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, SessionId | None]]:
         """Return status and session of those images that have a row."""
         return self._read(lambda connection: orphans.image_sessions(connection, image_ids))
+
+    def known_sessions(self, session_ids: Collection[SessionId]) -> set[SessionId]:
+        """Return those of the sessions that have a row, open or ended."""
+        return self._read(lambda connection: orphans.known_sessions(connection, session_ids))
 
     def remember_orphans(self, names: Collection[str]) -> int:
         """Remember objects that were listed without a row, with an epoch after the listing."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from casimg.catalog.schema import images, orphans, packs, repo
+from casimg.catalog.schema import images, orphans, packs, repo, sessions
 from casimg.catalog.sessions import oldest_open_epoch
 from casimg.catalog.transaction import batches
 from casimg.ids import ImageId, PackId, SessionId
@@ -59,4 +59,13 @@ def image_sessions(
             select(images.c.id, images.c.status, images.c.session_id).where(images.c.id.in_(batch))
         )
         found.update((ImageId(row.id), (row.status, row.session_id)) for row in rows)
+    return found
+
+
+def known_sessions(connection: Connection, session_ids: Collection[SessionId]) -> set[SessionId]:
+    """Return those of the sessions that have a row, whatever became of them."""
+    found: set[SessionId] = set()
+    for batch in batches(sorted(session_ids)):
+        rows = connection.execute(select(sessions.c.session_id).where(sessions.c.session_id.in_(batch)))
+        found.update(SessionId(row.session_id) for row in rows)
     return found

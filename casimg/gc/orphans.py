@@ -85,10 +85,13 @@ def _list(wiring: Wiring) -> _Listing:
     # Rows after the listing: an object inserted meanwhile is explained.
     for name in _explained(wiring, sizes):
         del sizes[name]
-    records = [record_of_key(key) for key in _keys(sizes, _RECORD)]
-    image_ids = {record[0] for record in records if record is not None}
-    unknown = sorted(image_ids - set(wiring.catalog.image_sessions(image_ids)))
-    return _Listing(sizes, object_count, tuple(unknown))
+    records = [record for record in map(record_of_key, _keys(sizes, _RECORD)) if record is not None]
+    images = wiring.catalog.image_sessions({image_id for image_id, _ in records})
+    # A snapshot's row comes with its commit, so the record of one that failed names no image. Its session was there
+    # before the record: a catalog that knows it is not older than the record.
+    sessions = wiring.catalog.known_sessions({session_id for _, session_id in records})
+    unknown = {record[0] for record in records if record[0] not in images and record[1] not in sessions}
+    return _Listing(sizes, object_count, tuple(sorted(unknown)))
 
 
 def _suspicion(listing: _Listing) -> str | None:

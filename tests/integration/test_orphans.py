@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 import casimg
 from casimg.catalog import migrate
 from casimg.catalog.migrate import REVISIONS
-from casimg.ids import ImageId, PackId, new_session_id
+from casimg.ids import ImageId, PackId, new_image_id, new_session_id
 from casimg.pack.keys import pack_key, record_key
 from casimg.repository import Repository
 
@@ -128,3 +128,16 @@ def test_an_old_catalog_is_upgraded_on_request(tmp_path: Path, revision: str) ->
             assert file.read() == b"old" * 10_000
         assert repo.plan_gc().execute().orphans_refused is None
         assert repo.check(read_data=True).clean
+
+
+def test_a_failed_snapshot_does_not_stop_collections(repo: Repository) -> None:
+    """The record of a snapshot that was refused, or whose process died before its commit, is an orphan like others."""
+    repo.put([b"x" * 100_000], name="image")
+    with pytest.raises(casimg.errors.NameTakenError):
+        repo.snapshot("image", name="image")
+    dead = repo._wiring.catalog.open_session("snapshot")
+    leave(repo, record_key(new_image_id(), dead.session_id))
+    repo._wiring.catalog.end_session(dead.session_id)
+    report = repo.plan_gc().execute()
+    assert (report.orphan_count, report.orphans_refused) == (2, None)
+    assert repo.check(read_data=True).problems == ()

@@ -1,0 +1,1 @@
+"""Attacks on real repositories in real processes; `make torture` runs them all. See docs/torture.md."""
