@@ -1,0 +1,260 @@
+"""What processes do in the simulation: the library's own functions, tried as a user or a timer would.
+
+Each takes its world and its wiring and returns when its work is done. An error that a caller must expect ends one
+try; any other is a violation.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import fields
+
+from casimg.assemble import ContentReader
+from casimg.catalog import ImageRow
+from casimg.catalog.sessions import fence_stale
+from casimg.errors import (
+    DamageError,
+    ImageNotFoundError,
+    NameTakenError,
+    NotFoundError,
+    PackGoneError,
+    TryAgainError,
+)
+from casimg.gc.plan import CollectionPlan, plan_collection
+from casimg.gc.waste import RepackRules
+from casimg.leasing import open_leased
+from casimg.manifest.walk import load_leaf
+from casimg.restore import spans
+from casimg.results import GcPlan, GcReport
+from casimg.wiring import Wiring
+from tests.simulation.truth import PROPERTY, Spec, bytes_of, changed_spec, decode_spec, random_spec
+from tests.simulation.violation import ViolationError
+from tests.simulation.world import World, snapshot_disk, snapshot_row, store
+
+Work = Callable[[World, Wiring, random.Random], None]
+NO_REPACK = RepackRules(unused_max=1)
+REPACKS = (
+    RepackRules(unused_max=0.0, small_count=1000, round_size=30_000),
+    RepackRules(unused_max=0.3, small_size=6000, small_count=3, round_size=15_000),
+    RepackRules(unused_max=0.0, small_size=9000, small_count=2),
+)
+"""All that is unused; merging what is small; both, in one round."""
+
+
+def writer(*specs: Spec, tries: int = 2) -> Work:
+    """Put images, given or by chance."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for spec in specs or [random_spec(rng) for _ in range(rng.randrange(1, 3))]:
+            name = _name(rng)
+            for _ in range(tries):
+                if _tried(world, lambda spec=spec, name=name: store(wiring, name, spec), None):  # type: ignore[misc]
+                    break
+
+    return work
+
+
+def disk_snapshot(*, tries: int = 2) -> Work:
+    """Snapshot an image as a changed disk, mostly with a map of the changes."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(tries):
+            parent = _choose(world, wiring, rng)
+            if parent is None:
+                return
+            spec, places = changed_spec(rng, decode_spec(parent.properties[PROPERTY]))
+            if rng.random() < 0.25:
+                places = []
+            name = _name(rng)
+            _tried(world, lambda: snapshot_disk(world, wiring, parent.id, name, spec, places), parent)  # noqa: B023
+
+    return work
+
+
+def row_snapshot(*, tries: int = 2) -> Work:
+    """Snapshot a stored image."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(tries):
+            parent = _choose(world, wiring, rng)
+            if parent is None:
+                return
+            name = _name(rng)
+            _tried(world, lambda: snapshot_row(wiring, parent.id, name), parent)  # noqa: B023
+
+    return work
+
+
+def deleter(*, count: int = 2) -> Work:
+    """Delete images."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            image = _choose(world, wiring, rng)
+            if image is not None:
+                _tried(world, lambda: wiring.catalog.delete_image(image.id), image)  # noqa: B023
+
+    return work
+
+
+def saving_deleter(*, count: int = 6) -> Work:
+    """Delete images that are still being saved, as an API may."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            world.scheduler.step("look for images being saved")
+            rows = world.database.raw.execute("SELECT id FROM images WHERE status = 'saving' ORDER BY id").fetchall()
+            for (image_id,) in rows:
+                try:
+                    wiring.catalog.delete_image(image_id)
+                except (ImageNotFoundError, TryAgainError):
+                    pass
+
+    return work
+
+
+def reader(*, count: int = 2) -> Work:
+    """Read images whole."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            image = _choose(world, wiring, rng)
+            if image is not None:
+                read_image(world, wiring, image)
+
+    return work
+
+
+def collector(*, count: int = 2, plans: bool = False, repacks: float = 0.0) -> Work:
+    """Collect garbage, sometimes after a look at the plan.
+
+    Args:
+        repacks: how often packs needed in part are rewritten too, from 0 to 1.
+    """
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            rules = rng.choice(REPACKS) if rng.random() < repacks else NO_REPACK
+            try:
+                if plans and rng.random() < 0.25:
+                    plan_collection(wiring, rules)
+                collect(wiring, rules)
+            except TryAgainError:
+                continue
+
+    return work
+
+
+def fencer(*, count: int = 2) -> Work:
+    """Let the heartbeat of an open session be old, whoever it is, and fence it."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            world.scheduler.step("choose a session to fence")
+            rows = world.database.raw.execute("SELECT session_id FROM sessions WHERE state = 'open' ORDER BY 1")
+            found = [row[0] for row in rows]
+            if found:
+                fence(world, wiring, rng.choice(found))
+
+    return work
+
+
+def follower(*, count: int = 2) -> Work:
+    """Bring the index of a host up to date, and drop from it what is gone."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            try:
+                wiring.follow()
+            except TryAgainError:
+                continue
+
+    return work
+
+
+def fence(world: World, wiring: Wiring, session_id: str) -> None:
+    """Fence one session, in one step."""
+
+    def aged_and_fenced(connection: object) -> None:
+        world.database.raw.execute("UPDATE sessions SET heartbeat = 0 WHERE session_id = ?", (session_id,))
+        fence_stale(connection, 900.0, 7 * 86400.0)  # type: ignore[arg-type]
+
+    try:
+        wiring.catalog.transaction(aged_and_fenced)
+    except TryAgainError:
+        return
+
+
+def collect(wiring: Wiring, rules: RepackRules = NO_REPACK) -> GcReport:
+    """Run a collection."""
+    report = CollectionPlan(wiring, _NO_PLAN, rules).execute()
+    if report.orphans_refused is not None:
+        raise ViolationError("L", report.orphans_refused)
+    if report.repack_failed:
+        raise ViolationError("R", f"a repack found packs damaged: {report.repack_failed}")
+    return report
+
+
+_NO_PLAN = GcPlan(*([0] * len(fields(GcPlan))))
+
+
+def read_image(world: World, wiring: Wiring, image: ImageRow) -> bool:
+    """Read an image and compare it with the truth; False when it could not be read for a good reason."""
+    expected = bytes_of(decode_spec(image.properties[PROPERTY]))
+    held: bool | None = None
+    try:
+        content, lease = open_leased(wiring, image)
+        held = lease.held
+        try:
+            data = _read_all(content)
+        finally:
+            lease.end()
+    except TryAgainError:
+        return False
+    except ImageNotFoundError as error:
+        # With a lease a read is served to its end; without one a deleted image may go, and says so.
+        if held or world.status_of(image.id) == "active":
+            raise ViolationError("R", f"image {image.name} cannot be read: {error}") from error
+        return False
+    except (DamageError, NotFoundError) as error:
+        raise ViolationError("R", f"image {image.name} cannot be read: {error}") from error
+    if data != expected:
+        raise ViolationError("R", f"image {image.name} was read with wrong bytes")
+    return True
+
+
+def _read_all(content: ContentReader) -> bytes:
+    data = bytearray(content.tree.size)
+    for span in spans(content):
+        if span.leaf is not None:
+            leaf = load_leaf(content.node, content.tree, span.number, span.leaf)
+            for offset, view in content.segment(leaf):
+                data[span.offset + offset : span.offset + offset + len(view)] = view
+    return bytes(data)
+
+
+def _name(rng: random.Random) -> str:
+    return f"own-{rng.randrange(4)}" if rng.random() < 0.3 else f"any-{rng.randrange(1 << 30):x}"
+
+
+def _choose(world: World, wiring: Wiring, rng: random.Random) -> ImageRow | None:
+    try:
+        rows = wiring.catalog.images()
+    except TryAgainError:
+        return None
+    return rng.choice(sorted(rows, key=lambda row: row.id)) if rows else None
+
+
+def _tried(world: World, action: Callable[[], object], parent: ImageRow | None) -> bool:
+    """Try once; False when the caller must expect that it failed."""
+    try:
+        action()
+    except PackGoneError as error:
+        raise ViolationError("I5", str(error)) from error
+    except (TryAgainError, NameTakenError):
+        return False
+    except ImageNotFoundError as error:
+        # Its parent was deleted meanwhile, or the image itself while it was being saved.
+        if world.status_of(error.ref) == "active" or (parent is None and world.status_of(error.ref) == "absent"):
+            raise ViolationError("E", str(error)) from error
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""What must hold after every step, read from rows and objects alone.
+
+    I1  every chunk and node of an active image's content is in a pack that the content names, that is live or
+        condemned, and whose object is there
+    I2  a session once fenced (or closed) never inserts a pack, commits, or opens again
+    I3  when all have died and collections have run, exactly the garbage is gone
+    I4  an active image has its record
+    I5  an open session is never refused for a pack it may rely on
+    I6  a deleted image stays deleted
+    I7  an unfinished put of an open session is not removed
+    I8  of the images that asked for a name of their own, no two active ones have the same
+    I9  a complete content is what was put: root, size
+    L   orphans are never refused: this catalog is never restored from a backup
+    R   a read that began on an active image ends with the right bytes
+    E   nobody sees an error that its caller cannot expect
+
+I5, I7, L, R and E are raised where they are seen.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from casimg.backend.memory import MemoryBackend
+from casimg.formats.config import CONFIG_KEY
+from casimg.formats.pack import decode_trailer
+from casimg.ids import ImageId, PackId, SessionId
+from casimg.pack.keys import pack_key, record_key
+from tests.simulation.ports import Network
+from tests.simulation.truth import PROPERTY, bytes_of, decode_spec, needed
+from tests.simulation.violation import ViolationError
+
+_IMAGES = f"""
+    SELECT i.id, i.status, i.content_id, i.session_id, i.name, p.value FROM images i
+    JOIN image_properties p ON p.image_id = i.id AND p.name = '{PROPERTY}' ORDER BY i.id
+"""
+_NAMED = """
+    SELECT cp.content_id, k.pack_no, k.pack_id, k.state, k.trailer_offset FROM content_packs cp
+    JOIN packs k ON k.pack_no = cp.pack_no ORDER BY cp.content_id, k.pack_no
+"""
+_TREES = "SELECT c.content_id, c.state, c.size, t.root FROM contents c LEFT JOIN content_trees t USING (content_id)"
+
+
+@dataclass(slots=True)
+class Ended:
+    """What a session had when it was first seen not open."""
+
+    state: str
+    packs: frozenset[int]
+    images: frozenset[str]
+
+
+@dataclass(slots=True)
+class Invariants:
+    """Looks at one repository as it changes."""
+
+    raw: sqlite3.Connection
+    network: Network
+    entries: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
+    """Pack id -> ids in its trailer."""
+    _ended: dict[str, Ended] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
+    _changes: int = -1
+
+    def look(self) -> None:
+        """Check everything that the last step could have broken. Raises: ViolationError."""
+        if self.raw.total_changes == self._changes and not self.network.changed:
+            return
+        self._changes = self.raw.total_changes
+        self.network.changed = False
+        images = self.raw.execute(_IMAGES).fetchall()
+        self._look_at_sessions(images)
+        self._look_at_images(images)
+        active = [image for image in images if image[1] == "active"]
+        self._look_at_contents(active)
+
+    def _look_at_sessions(self, images: Iterable[tuple[str, ...]]) -> None:
+        packs: dict[str, set[int]] = {}
+        for pack_no, session_id in self.raw.execute("SELECT pack_no, session_id FROM packs"):
+            packs.setdefault(session_id, set()).add(pack_no)
+        active: dict[str, set[str]] = {}
+        for image_id, status, _, session_id, *_ in images:
+            if status == "active":
+                active.setdefault(session_id, set()).add(image_id)
+        for session_id, state in self.raw.execute("SELECT session_id, state FROM sessions"):
+            before = self._ended.get(session_id)
+            if before is None:
+                if state != "open":
+                    have = frozenset(packs.get(session_id, ())), frozenset(active.get(session_id, ()))
+                    self._ended[session_id] = Ended(state, *have)
+                    if state == "fenced" and have[1]:
+                        raise ViolationError("I2", f"session {session_id} was fenced with {len(have[1])} active images")
+                continue
+            if state != before.state:
+                raise ViolationError("I2", f"session {session_id} went from {before.state} to {state}")
+            if not packs.get(session_id, set()) <= before.packs:
+                raise ViolationError("I2", f"session {session_id} is {state} and inserted a pack")
+            if not active.get(session_id, set()) <= before.images:
+                raise ViolationError("I2", f"session {session_id} is {state} and committed")
+
+    def _look_at_images(self, images: Iterable[tuple[str, ...]]) -> None:
+        names: set[str] = set()
+        there: set[str] = set()
+        for image_id, status, _, _, name, _ in images:
+            there.add(image_id)
+            if status == "deleted":
+                self._deleted.add(image_id)
+            elif image_id in self._deleted:
+                raise ViolationError("I6", f"image {image_id} was deleted and is {status}")
+            elif status == "active" and name.startswith("own-"):
+                if name in names:
+                    raise ViolationError("I8", f"two active images are named {name!r}")
+                names.add(name)
+        if gone := self._deleted - there:
+            raise ViolationError("I6", f"the rows of deleted images are gone: {sorted(gone)}")
+
+    def _look_at_contents(self, active: list[tuple[str, ...]]) -> None:
+        named: dict[str, set[bytes]] = {}
+        why: dict[str, list[str]] = {}
+        objects = self.network.store.objects
+        for content_id, pack_no, pack_id, state, trailer_offset in self.raw.execute(_NAMED):
+            found = named.setdefault(content_id, set())
+            if state not in ("live", "condemned"):
+                why.setdefault(content_id, []).append(f"pack {pack_no} is {state}")
+            elif pack_key(pack_id) not in objects:
+                why.setdefault(content_id, []).append(f"pack {pack_no} has no object")
+            else:
+                found |= self._entries(objects, pack_id, trailer_offset)
+        trees = {row[0]: row[1:] for row in self.raw.execute(_TREES)}
+        for image_id, _, content_id, session_id, name, text in active:
+            spec = decode_spec(text)
+            want = needed(spec)
+            state, size, root = trees.get(content_id, ("absent", None, None))
+            if (state, size, root) != ("complete", len(bytes_of(spec)), want.root):
+                raise ViolationError("I9", f"content {content_id} of active image {name} is {state}, {size} bytes")
+            missing = want.ids - named.get(content_id, set())
+            if missing:
+                reasons = "; ".join(why.get(content_id, ["none of its packs holds them"]))
+                raise ViolationError("I1", f"{len(missing)} of {len(want.ids)} chunks of {name} are lost: {reasons}")
+            if record_key(ImageId(image_id), SessionId(session_id)) not in objects:
+                raise ViolationError("I4", f"active image {name} has no record")
+
+    def _entries(self, objects: dict[str, bytes], pack_id: bytes, trailer_offset: int) -> frozenset[bytes]:
+        found = self.entries.get(pack_id)
+        if found is None:
+            trailer = decode_trailer(objects[pack_key(PackId(pack_id))][trailer_offset:])
+            found = self.entries[pack_id] = frozenset(chunk for chunk, *_ in trailer.places())
+        return found
+
+    def look_at_the_end(self) -> None:
+        """I3: after the collections, rows and objects are exactly those of the active images."""
+        store: MemoryBackend = self.network.store
+        wanted = {CONFIG_KEY}
+        for image_id, session_id in self.raw.execute("SELECT id, session_id FROM images WHERE status = 'active'"):
+            wanted.add(record_key(image_id, session_id))
+        named = "SELECT DISTINCT k.pack_id FROM content_packs cp JOIN packs k USING (pack_no)"
+        wanted.update(pack_key(pack_id) for (pack_id,) in self.raw.execute(named))
+        if left := sorted(set(store.objects) - wanted):
+            raise ViolationError("I3", f"{len(left)} objects are left for ever: {left[:3]}")
+        if missing := sorted(wanted - set(store.objects)):
+            raise ViolationError("I3", f"{len(missing)} objects are missing: {missing[:3]}")
+        if self.network.partials:
+            raise ViolationError("I3", f"unfinished puts are left for ever: {sorted(self.network.partials)[:3]}")
+        for what, query in _LEFT_OVER.items():
+            if count := self.raw.execute(f"SELECT count(*) {query}").fetchone()[0]:
+                raise ViolationError("I3", f"{count} {what} are left for ever")
+
+
+_LEFT_OVER = {
+    "condemned or half-deleted packs": "FROM packs WHERE state IN ('condemned', 'deleting')",
+    "live packs that nothing names": "FROM packs WHERE state = 'live' AND pack_no NOT IN "
+    "(SELECT pack_no FROM content_packs)",
+    "remembered orphans": "FROM orphans",
+    "images being saved": "FROM images WHERE status NOT IN ('active', 'deleted')",
+    "contents that no image points to": "FROM contents WHERE content_id NOT IN "
+    "(SELECT content_id FROM images WHERE status = 'active')",
+    "open sessions": "FROM sessions WHERE state = 'open'",
+}
