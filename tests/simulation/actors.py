@@ -4,9 +4,9 @@ Each takes its world and its wiring and returns when its work is done. An error 
 try; any other is a violation.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import fields
 
 from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
@@ -104,10 +104,8 @@ def saving_deleter(*, count: int = 6) -> Work:
             world.scheduler.step("look for images being saved")
             rows = world.database.raw.execute("SELECT id FROM images WHERE status = 'saving' ORDER BY id").fetchall()
             for (image_id,) in rows:
-                try:
+                with contextlib.suppress(ImageNotFoundError, TryAgainError):
                     wiring.catalog.delete_image(image_id)
-                except (ImageNotFoundError, TryAgainError):
-                    pass
 
     return work
 
@@ -194,7 +192,7 @@ def collect(wiring: Wiring, rules: RepackRules = NO_REPACK) -> GcReport:
     return report
 
 
-_NO_PLAN = GcPlan(*([0] * len(fields(GcPlan))))
+_NO_PLAN = GcPlan()
 
 
 def read_image(world: World, wiring: Wiring, image: ImageRow) -> bool:

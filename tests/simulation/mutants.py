@@ -98,12 +98,10 @@ _NOT_UNIQUE = (
         "backend_id=1 + (before is not None),\n",
     ),
 )
-_PUT_RECORD = "_put_record(self._wiring, self._session, new, content, packs)\n"
+_PUT_RECORD = "put_record(self._wiring, session_id, new, content, packs)\n"
 _RECORD_LATE = (
     Edit(_SAVE, _PUT_RECORD, "pass\n"),
-    Edit(
-        _SAVE, "self._publish()", "_put_record(self._wiring, self._session, new, content, packs)\n    self._publish()"
-    ),
+    Edit(_SAVE, "self._publish()", "put_record(self._wiring, session_id, new, content, packs)\n    self._publish()"),
 )
 _ONE_PLACE = Edit(
     "casimg.index.lmdb_index:Index.add_packs",
