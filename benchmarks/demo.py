@@ -86,7 +86,7 @@ class Demo:
             different_share=images.different_share,
             stats=stats,
             verify_equal=verified.equal,
-            freed_size=freed.size,
+            freed_size=freed.size - freed.repack_new_size - freed.gathered_size,
             objects_size_before=before,
             objects_size_after=after,
             check_clean=check.clean,

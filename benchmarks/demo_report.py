@@ -140,7 +140,7 @@ def print_report(console: Console, outcome: Outcome) -> None:
         console,
         f"Deleting system-b and gc gave back {format_size(outcome.freed_size)}: the packs went from "
         f"{format_size(outcome.objects_size_before)} to {format_size(outcome.objects_size_after)}. "
-        "A pack goes when no image needs anything in it.",
+        "Packs that are needed in part are written anew when they hold too much that is not.",
     )
     if outcome.failures:
         say(console, f"FAILED, {len(outcome.failures)} times:")
