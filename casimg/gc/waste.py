@@ -107,6 +107,7 @@ def choose(packs: Iterable[Victim], rules: RepackRules) -> list[Victim]:
             break
         chosen[item.row.pack_no] = item
         unused -= item.unused_size
+        total -= item.unused_size
     for kind in sorted({item.row.kind for item in usable}):
         small = [item for item in usable if item.row.kind == kind and item.row.size < rules.small_size]
         if len(small) >= rules.small_count:
