@@ -26,6 +26,7 @@ from casimg.errors import (
     ObjectDamagedError,
 )
 from casimg.repository import Repository
+from casimg.results import RecoverReport
 from casimg.testing.watched import Call, Watch, WatchedTakingBackend, watch_parts
 from tests.torture.operations import OPERATIONS, Task, World, again, do, make_ready, mend, reported
 from tests.torture.result import Result, replay_command
@@ -214,6 +215,10 @@ class _Scene:
                     return self._read(repo, world)
             report = do(world.path, self._task, watch, takes_files=takes_files, around=watched)
             self._did = OPERATIONS[self._name].did(report)
+            if isinstance(report, RecoverReport) and report.problems:
+                # It said what it could not use; a user who is told does it again.
+                casimg.recover(world.path, force=True)
+                return ObjectDamagedError("", None, report.problems[0].what)
             reported(world, self._task)
         except Exception as error:
             return error
