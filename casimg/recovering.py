@@ -214,6 +214,14 @@ class _Rebuild:
             self._problem("image-lost", f"image {image_id} has no record that can be read")
 
     def _record(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
+        """Return a record; read wrongly it is read again, since an image hangs on it."""
+        try:
+            return self._record_once(image_id, session_id)
+        except DamageError as damage:
+            _log.warning("recover.record_read_again image=%s why=%s", image_id, damage)
+            return self._record_once(image_id, session_id)
+
+    def _record_once(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
         key = record_key(image_id, session_id)
         size = self._wiring.backend.stat(key).size
         try:

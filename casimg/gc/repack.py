@@ -52,7 +52,9 @@ class RepackFigures:
 def rewrite(
     wiring: Wiring, rows: Sequence[PackRow], figures: RepackFigures, progress: ProgressCallback | None
 ) -> list[int]:
-    """Rewrite packs of one kind in one session; returns the numbers of those whose rows were switched.
+    """Rewrite packs of one kind in one session; returns the numbers of packs that may be named by nothing now.
+
+    Those are the old packs, and new ones of which every chunk turned out to be elsewhere or whose content went.
 
     A pack that does not give back what is needed of it is left as it is, and told in `figures.failed`.
 
@@ -146,7 +148,7 @@ class _Rewrite:
             self._line.publish()
         except CasimgError as error:  # switched all the same; the index is followed when it is next needed
             _log.warning("index.write_failed session=%s error=%s", self._session_id, error)
-        return sorted(self._rows)
+        return sorted({*self._rows, *self._line.shipped})
 
     def _moves(self, marks: Marks, uses: Sequence[ContentUse]) -> list[Move]:
         new_packs_of = self._new_packs_of(marks)

@@ -8,11 +8,13 @@ the watch raises goes to the caller as if the part had raised it. Nothing else o
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from sqlalchemy import Connection
 
+from casimg import recovery
 from casimg.backend.base import Backend, ListsPartials, ObjectStat, TakesFiles
 from casimg.catalog import Catalog
 from casimg.catalog.transaction import TRY_COUNT_MAX, Database
@@ -28,7 +30,7 @@ class Call:
     """One moment of one call.
 
     Attributes:
-        part: "backend", "catalog" or "index".
+        part: "backend", "catalog" or "index"; "files" for what `recover` renames.
         verb: the method; "write" or "read" for the catalog.
         what: the key, prefix or, for the catalog, the name of the transaction.
         when: "before", "during" or "after".
@@ -55,6 +57,60 @@ def watch_parts(wiring: Wiring, watch: Watch, *, takes_files: bool = True) -> No
     database = WatchedDatabase(wiring.catalog._database, watch)
     wiring.catalog = Catalog(cast(Database, database))
     wiring.index = cast(Index, WatchedIndex(wiring.index, watch))
+
+
+@contextmanager
+def watch_recover(
+    watch: Watch, *, takes_files: bool = True, around: Callable[[Backend], Backend] | None = None
+) -> Iterator[None]:
+    """Put a watch around everything that `casimg.recover` uses, which opens its parts itself: those of this process.
+
+    Watched are the backend, the end of the old catalog, the new catalog from its first row to its last, the new index,
+    and the renames that put both into place.
+
+    Args:
+        around: makes the backend that is watched from the real one.
+    Threads: one; nobody else may recover meanwhile.
+    """
+    real = {name: getattr(recovery, name) for name in _OF_RECOVER}
+
+    def open_backend(site: Any) -> Any:
+        backend, config = real["open_backend"](site)
+        backend = backend if around is None else around(backend)
+        return (WatchedTakingBackend if takes_files else WatchedBackend)(backend, watch), config
+
+    def rebuild(wiring: Wiring, progress: Any) -> Any:
+        # In place: the caller ends the same catalog.
+        wiring.catalog._database = cast(Database, WatchedDatabase(wiring.catalog._database, watch))
+        wiring.index = cast(Index, WatchedIndex(wiring.index, watch))
+        return real["rebuild"](wiring, progress)
+
+    def renaming(name: str) -> Callable[[Path, Path], None]:
+        def rename(one: Path, other: Path) -> None:
+            what = one.name if name == "rename_durably" else "index"
+            watch(Call("files", "rename", what, "before"))
+            real[name](one, other)
+            watch(Call("files", "rename", what, "after"))
+
+        return rename
+
+    watched: dict[str, Any] = {
+        "open_backend": open_backend,
+        "Database": lambda url: WatchedDatabase(real["Database"](url), watch),
+        "rebuild": rebuild,
+        "rename_durably": renaming("rename_durably"),
+        "replace_index": renaming("replace_index"),
+    }
+    try:
+        for name, value in watched.items():
+            setattr(recovery, name, value)
+        yield
+    finally:
+        for name, value in real.items():
+            setattr(recovery, name, value)
+
+
+_OF_RECOVER = ("open_backend", "Database", "rebuild", "rename_durably", "replace_index")
 
 
 class WatchedBackend:
@@ -182,6 +238,8 @@ class WatchedDatabase:
 
 def _transaction_name(work: Callable[..., Any]) -> str:
     """Name a transaction by the method of the catalog, or the function, that it is the work of."""
+    while isinstance(work, partial):
+        work = work.func
     return str(getattr(work, "__qualname__", work)).partition(".<locals>")[0].rpartition(".")[2]
 
 

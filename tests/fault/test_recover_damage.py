@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import casimg
+from casimg.backend.local import LocalBackend
 from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import DamageError
 from casimg.ids import ContentId
@@ -220,3 +221,23 @@ def test_a_record_under_anothers_name_is_damage(folder: Path) -> None:
     with casimg.open(folder) as repo:
         assert repo.images("zeros") == []
         assert len(repo.images("empty")) == 1
+
+
+def test_one_wrong_answer_costs_no_image(folder: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is read wrongly once is read again, before its image is left out."""
+    lose(folder, "catalog")
+    get_range = LocalBackend.get_range
+    lied: set[str] = set()
+
+    def lie(self: LocalBackend, key: str, offset: int, size: int) -> bytes:
+        data = get_range(self, key, offset, size)
+        if not key.startswith("records/") or key in lied:
+            return data
+        lied.add(key)
+        return data[1:] + data[:1]
+
+    monkeypatch.setattr(LocalBackend, "get_range", lie)
+    assert casimg.recover(folder).problems == ()
+    assert len(lied) >= len(state.images)
+    with casimg.open(folder) as repo:
+        assert sound(repo, state) == {image.name for image in state.images}

@@ -8,13 +8,16 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import casimg
+from casimg import packing
 from casimg.backend.fault import FaultBackend
 from casimg.catalog import PackRow
+from casimg.catalog import packs as pack_rows
 from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import BackendUnavailableError, CasimgError
 from casimg.gc.plan import plan_collection
@@ -152,6 +155,23 @@ def test_chunks_shared_by_some_contents_are_kept_for_each(repo: Repository) -> N
     for name, data in images.items():
         assert read(repo, name) == data
     assert repo.check(read_data=True).problems == ()
+
+
+def test_a_new_pack_that_nothing_names_goes_at_once(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images with the same bytes in packs of their own, rewritten: no new pack is left without a name."""
+    monkeypatch.setattr(packing, "PACK_SIZE_TARGET", 128 << 10)
+    wiring = repo._wiring
+    data = random.Random(8).randbytes(600_000)
+    repo.put([data], name="one")
+    first = wiring.catalog.all_packs(("live",))
+    for row in first:
+        wiring.catalog.transaction(partial(pack_rows.mark_damaged, pack_no=row.pack_no))
+    repo.put([data], name="two")
+    for row in first:
+        wiring.catalog.mark_verified(row.pack_no)
+    assert collect(repo).repack_pack_count > 0
+    assert wiring.catalog.unreferenced() == []
+    assert read(repo, "one") == read(repo, "two") == data
 
 
 def victims(wiring: Wiring, kind: int = KIND_DATA) -> list[PackRow]:

@@ -10,7 +10,7 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from casimg.errors import (
     ObjectDamagedError,
 )
 from casimg.repository import Repository
-from casimg.testing.watched import Call, WatchedTakingBackend, watch_parts
-from tests.torture.operations import OPERATIONS, Task, World, again
+from casimg.results import RecoverReport
+from casimg.testing.watched import Call, Watch, WatchedTakingBackend, watch_parts
+from tests.torture.operations import OPERATIONS, Task, World, again, do, make_ready, mend, reported
 from tests.torture.result import Result, replay_command
 from tests.torture.truth import Truth, check_wrongs, collect_wrongs
 from tests.torture.victim import small_packs
@@ -36,6 +37,7 @@ _FAILED = {
     "backend": (BackendUnavailableError("test", "it failed"), NoSpaceError("test")),
     "catalog": (CatalogBusyError("the connection was lost"), NoSpaceError("test")),
     "index": (IndexDamagedError("test", "it failed"), NoSpaceError("test")),
+    "files": (NoSpaceError("test"), NoSpaceError("test")),
 }
 _LIES = ("flipped", "short", "zeros", "elsewhere")
 _SYSTEM_CALLS = (("pread", "EIO"), ("pread", "short"), ("fsync", "EIO"), ("fsync", "ENOSPC"), ("rename", "EIO"))
@@ -47,9 +49,9 @@ def run(folder: Path, *, seed: int, step: int = 1, operations: tuple[str, ...] |
     result = Result("faults", seed, replay_command("faults", seed=seed, step=step))
     with result.timing():
         small_packs()
-        names = [name for name in (*OPERATIONS, *READS) if name in READS or OPERATIONS[name].available()]
-        for name in names if operations is None else operations:
+        for name in (*OPERATIONS, *READS) if operations is None else operations:
             scene = _Scene(folder / name, name, seed)
+            scene.disturb_nothing(result)
             for number in itertools.count(1 + seed % step, step):
                 if not scene.fail(number, result):
                     break
@@ -113,21 +115,28 @@ class _Scene:
         self._folder = folder
         self._name = name
         self._problem_count = 0
+        self._did = True
         (folder / "made").mkdir(parents=True)
         world = World(folder / "made", random.Random(seed))
         with casimg.create(world.path, chunk_size=4096) as repo:
             for _ in range(3):
                 world.put(repo)
-            self._task = Task(name, world.pick(repo)) if name in READS else OPERATIONS[name].ready(world, repo)
+        self._task = Task(name) if name in READS else make_ready(world, name)
         self._world = world
+
+    def disturb_nothing(self, result: Result) -> None:
+        """Do the operation whole: it must do what it is attacked for, or the faults prove nothing."""
+        with self._copy() as world:
+            error = self._attempt(world)
+            if error is not None or not self._did:
+                result.violations.append(f"undisturbed, {self._name} did not do its work: {error!r}")
+            self._settle(world, result, f"undisturbed {self._name}", error)
 
     def fail(self, number: int, result: Result) -> bool:
         """Fail moment `number` of the operation; False when it has fewer."""
         fault = _Fault(number)
         with self._copy() as world:
-            with casimg.open(world.path) as repo:
-                watch_parts(repo._wiring, fault, takes_files=bool(number % 2))
-                error = self._attempt(repo, world)
+            error = self._attempt(world, fault, takes_files=bool(number % 2))
             if fault.at is None:
                 return False
             result.counts["faults"] += 1
@@ -138,10 +147,15 @@ class _Scene:
 
     def lie(self, number: int, result: Result) -> bool:
         """Let read `number` of the operation answer wrongly; False when it has fewer."""
+        liars: list[_LyingBackend] = []
+
+        def around(backend: Backend) -> Backend:
+            liars.append(_LyingBackend(backend, number))
+            return liars[-1]
+
         with self._copy() as world:
-            with casimg.open(world.path) as repo:
-                liar = repo._wiring.backend = _LyingBackend(repo._wiring.backend, number)
-                error = self._attempt(repo, world)
+            error = self._attempt(world, around=around)
+            liar = liars[-1]
             if not liar.lied:
                 return False
             result.counts["wrong answers"] += 1
@@ -166,41 +180,68 @@ class _Scene:
             raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)))
 
         with self._copy() as world:
-            with casimg.open(world.path) as repo:
-                setattr(os, function, failing)
-                try:
-                    error = self._attempt(repo, world)
-                finally:
-                    setattr(os, function, real)
+            error = self._attempt(world, begun=lambda: setattr(os, function, failing))
+            setattr(os, function, real)
             if count < number:
                 return False
             result.counts[f"{function} {how}"] += 1
             self._settle(world, result, f"{function} {number} in {self._name}: {how}", error)
         return True
 
-    def _attempt(self, repo: Repository, world: World) -> Exception | None:
-        """Do the operation; what it returns without an error must be true."""
+    def _attempt(
+        self,
+        world: World,
+        watch: Watch = lambda call: None,
+        *,
+        takes_files: bool = True,
+        around: Callable[[Backend], Backend] = lambda backend: backend,
+        begun: Callable[[], None] = lambda: None,
+    ) -> Exception | None:
+        """Do the operation; what it returns without an error must be true.
+
+        Args:
+            begun: called when the repository is open.
+        """
+
+        def watched(backend: Backend) -> Backend:
+            begun()
+            return around(backend)
+
         try:
-            if self._name == "get":
-                wrong = Truth(dict(world.truth.must)).wrongs(repo)
-                real = [text for text in wrong if "WRONG" in text or "not in the catalog" in text]
-                return AssertionError(real[0]) if real else ObjectDamagedError("", None, wrong[0]) if wrong else None
-            if self._name == "check":
-                self._problem_count = len(repo.check(read_data=True).problems)
-            else:
-                OPERATIONS[self._name].run(repo, self._task)
+            if self._name in READS:
+                with casimg.open(world.path) as repo:
+                    repo._wiring.backend = watched(repo._wiring.backend)
+                    watch_parts(repo._wiring, watch, takes_files=takes_files)
+                    return self._read(repo, world)
+            report = do(world.path, self._task, watch, takes_files=takes_files, around=watched)
+            self._did = OPERATIONS[self._name].did(report)
+            if isinstance(report, RecoverReport) and report.problems:
+                # It said what it could not use; a user who is told does it again.
+                casimg.recover(world.path, force=True)
+                return ObjectDamagedError("", None, report.problems[0].what)
+            reported(world, self._task)
         except Exception as error:
             return error
         return None
+
+    def _read(self, repo: Repository, world: World) -> Exception | None:
+        if self._name == "check":
+            self._problem_count = len(repo.check(read_data=True).problems)
+            return None
+        wrong = Truth(dict(world.truth.must)).wrongs(repo)
+        real = [text for text in wrong if "WRONG" in text or "not in the catalog" in text]
+        return AssertionError(real[0]) if real else ObjectDamagedError("", None, wrong[0]) if wrong else None
 
     def _settle(self, world: World, result: Result, where: str, error: Exception | None) -> None:
         if error is not None and not isinstance(error, CasimgError):
             result.violations.append(f"{where}: {type(error).__name__}: {error}")
         try:
+            wrongs = mend(world, self._task)
             with casimg.open(world.path) as repo:
-                wrongs = world.truth.wrongs(repo) + check_wrongs(repo)
-                if self._name not in READS:
-                    again(world, repo, self._task)
+                wrongs += world.truth.wrongs(repo) + check_wrongs(repo)
+            if self._name not in READS:
+                wrongs += again(world, self._task)
+            with casimg.open(world.path) as repo:
                 wrongs += collect_wrongs(repo) + world.truth.wrongs(repo)
         except Exception as second:
             wrongs = [f"{type(second).__name__}: {second}"]
@@ -222,8 +263,7 @@ class Copy:
     def __enter__(self) -> World:
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.copytree(self._made.folder, self._folder, ignore=shutil.ignore_patterns("reserve"))
-        truth = Truth(dict(self._made.truth.must), dict(self._made.truth.may))
-        return World(self._folder, random.Random(1), truth, dict(self._made.disks), self._made.number)
+        return self._made.copy(self._folder)
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -233,7 +273,6 @@ def moments(folder: Path, name: str, seed: int) -> Iterator[Call]:
     """Yield every moment of one operation without failing any; for tests that the sweep reaches them all."""
     seen: list[Call] = []
     scene = _Scene(folder, name, seed)
-    with scene._copy() as world, casimg.open(world.path) as repo:
-        watch_parts(repo._wiring, seen.append)
-        scene._attempt(repo, world)
+    with scene._copy() as world:
+        scene._attempt(world, seen.append)
     yield from seen

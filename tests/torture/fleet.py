@@ -22,11 +22,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import casimg
 from casimg.errors import CatalogBusyError, DamageError, ImageNotFoundError, SessionFencedError
 from casimg.repository import Repository
+from tests.torture.operations import repack
 from tests.torture.result import Result, replay_command
 from tests.torture.truth import Truth, check_wrongs, collect_wrongs, digest, disk, evolve
 from tests.torture.victim import small_packs
@@ -268,13 +268,14 @@ def _collect(process: _Process) -> None:
 
 
 def _repack(process: _Process) -> None:
-    repo: Any = process.repo
-    if not hasattr(repo, "plan_repack"):
-        _collect(process)
-        return
-    repo.plan_repack().execute()
+    report = repack(process.repo)
     process.counts["repacks"] += 1
-    time.sleep(process.rng.uniform(0, 0.2))
+    process.counts["packs rewritten"] += report.repack_pack_count
+    process.counts["packs a repack left as they were"] += len(report.repack_failed)
+    process.counts["packs freed"] += report.pack_count
+    process.counts["sessions fenced"] += report.fenced_count
+    if report.orphans_refused is not None:
+        process.violations.append(f"orphans refused: {report.orphans_refused}")
 
 
 def _delete(process: _Process) -> None:

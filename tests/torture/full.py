@@ -13,7 +13,7 @@ import casimg
 from casimg.errors import NoSpaceError
 from tests.torture.faults import Copy
 from tests.torture.mounts import EXT4, memory
-from tests.torture.operations import OPERATIONS, Task, World, again
+from tests.torture.operations import OPERATIONS, Task, World, again, make_ready
 from tests.torture.result import Result, replay_command
 from tests.torture.truth import check_wrongs, collect_wrongs
 from tests.torture.victim import small_packs
@@ -32,7 +32,7 @@ def run(folder: Path, *, seed: int, count: int) -> Result:
     small_packs()
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
-    names = [name for name, operation in OPERATIONS.items() if operation.available()]
+    names = [name for name, operation in OPERATIONS.items() if operation.mend is None]
     scenes: dict[str, tuple[World, Task]] = {}
     with result.timing():
         for number in range(count):
@@ -60,7 +60,7 @@ def _scene(folder: Path, name: str, seed: int) -> tuple[World, Task]:
     with casimg.create(world.path, chunk_size=4096) as repo:
         for _ in range(3):
             world.put(repo)
-        return world, OPERATIONS[name].ready(world, repo)
+    return world, make_ready(world, name)
 
 
 def _one(world: World, point: Path, task: Task, free: int, where: str, result: Result) -> None:
@@ -70,7 +70,9 @@ def _one(world: World, point: Path, task: Task, free: int, where: str, result: R
         with casimg.open(world.path) as repo:  # which takes the reserve
             _fill(point / "ballast", free)
             try:
-                OPERATIONS[task.operation].run(repo, task)
+                run = OPERATIONS[task.operation].run
+                if run is not None:
+                    run(repo, task)
                 result.counts["succeeded"] += 1
             except NoSpaceError:
                 result.counts["said that there is no space"] += 1
@@ -84,8 +86,8 @@ def _one(world: World, point: Path, task: Task, free: int, where: str, result: R
             if _used(world.path / "objects") >= before:
                 wrongs.append("rm and gc gave no space back")
         (point / "ballast").unlink()
+        wrongs += again(world, task)
         with casimg.open(world.path) as repo:
-            again(world, repo, task)
             wrongs += world.truth.wrongs(repo) + check_wrongs(repo) + collect_wrongs(repo)
     except Exception as error:
         wrongs.append(f"{type(error).__name__}: {error}")

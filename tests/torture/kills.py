@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import casimg
-from tests.torture.operations import OPERATIONS, Task, World, again
+from tests.torture.operations import Task, World, again, make_ready, mend
 from tests.torture.result import Result, replay_command
-from tests.torture.stages import Stage, stages
+from tests.torture.stages import STAGES, Stage
 from tests.torture.truth import check_wrongs, collect_wrongs
 from tests.torture.victim import act, small_packs
 
@@ -36,9 +36,8 @@ def run(folder: Path, *, seed: int, count: int, timer_count: int = 0, jobs: int 
             with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
                 for result in pool.map(_one, *zip(*shares, strict=True)):
                     whole.merge(result)
-    table = stages()
     kills = whole.counts["kills at stages"]
-    for stage in table if kills >= 20 * len(table) else ():
+    for stage in STAGES if kills >= 20 * len(STAGES) else ():
         if whole.histogram[stage.name] * 20 < kills:
             whole.violations.append(f"under 5 % of the kills landed at {stage.name!r}")
     return whole
@@ -54,13 +53,12 @@ def _one(folder: Path, seed: int, count: int, timer_count: int) -> Result:
     folder.mkdir(parents=True)
     world = World(folder, random.Random(seed))
     casimg.create(world.path, chunk_size=4096).close()
-    table = stages()
-    begin = world.rng.randrange(len(table))
+    begin = world.rng.randrange(len(STAGES))
     for number in range(count):
-        _kill(world, table[(begin + number) % len(table)], number, result)
+        _kill(world, STAGES[(begin + number) % len(STAGES)], number, result)
         if len(result.violations) >= _VIOLATION_COUNT_MAX:
             break
-    names = sorted({stage.operation for stage in table} | {"index", "delete"})
+    names = sorted({stage.operation for stage in STAGES} | {"index", "delete"})
     for number in range(timer_count):
         _kill(world, names[number % len(names)], count + number, result)
     result.image_count, result.byte_count = world.truth.image_count, world.truth.byte_count
@@ -71,7 +69,7 @@ def _kill(world: World, at: Stage | str, number: int, result: Result, attempt: i
     operation = at if isinstance(at, str) else at.operation
     with casimg.open(world.path) as repo:
         world.thin(repo, _IMAGE_COUNT_MAX)
-        task = OPERATIONS[operation].ready(world, repo)
+    task = make_ready(world, operation)
     where = f"seed {result.seed}, kill {number}, {at if isinstance(at, str) else at.name}"
     landed = _victim(world, task, at, 1 if isinstance(at, str) else world.rng.randint(1, at.nth_max))
     if landed is None and not isinstance(at, str) and at.nth_max > 1 and attempt < 3:
@@ -87,11 +85,13 @@ def _kill(world: World, at: Stage | str, number: int, result: Result, attempt: i
         result.counts["kills at stages"] += 1
         result.histogram[landed] += 1
     try:
+        result.add_violations(where, mend(world, task))
         with casimg.open(world.path) as repo:
             result.add_violations(where, world.truth.wrongs(repo))
             result.add_violations(where, check_wrongs(repo))
-            again(world, repo, task)
-            result.counts["operations done again"] += 1
+        result.add_violations(where, again(world, task))
+        result.counts["operations done again"] += 1
+        with casimg.open(world.path) as repo:
             if number % _COLLECT_EVERY == 0:
                 result.counts["collections to the last byte"] += 1
                 result.add_violations(where, collect_wrongs(repo))

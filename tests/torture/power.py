@@ -22,6 +22,7 @@ from casimg.catalog import engine
 from casimg.testing.watched import Call, watch_parts
 from tests.torture.mounts import FileSystem
 from tests.torture.mounts import run as run_command
+from tests.torture.operations import repack
 from tests.torture.result import Result, replay_command
 from tests.torture.truth import Truth, check_wrongs, collect_wrongs, digest, disk, evolve
 from tests.torture.victim import small_packs
@@ -97,6 +98,9 @@ def _cut(
             child.join()
     copy.replace(image)
     _learn(truth, landed)
+    rewritten = [int(line.split()[2]) for line in landed.splitlines() if line.startswith("done repack")]
+    result.counts["repacks"] += len(rewritten)
+    result.counts["packs rewritten"] += sum(rewritten)
     result.histogram[f"{system.name}: {_where(landed)}"] += 1
     try:
         with system.mounted(image, point), casimg.open(point / "r") as repo:
@@ -166,7 +170,7 @@ def _where(said: str) -> str:
 
 
 def _work(path: str, seed: int, said: str, stop_at: int | None, mutant: str | None) -> None:
-    """Put, snapshot, delete and collect without end; report each before and after; stop at a seeded call."""
+    """Put, snapshot, delete, collect and repack without end; report each before and after; stop at a seeded call."""
     small_packs()
     if mutant is not None:
         _mutate(mutant)
@@ -187,7 +191,7 @@ def _work(path: str, seed: int, said: str, stop_at: int | None, mutant: str | No
         watch_parts(repo._wiring, watch, takes_files=rng.random() < 0.8)
         for number in range(10_000):
             names = [image.name for image in repo.images()]
-            kind = rng.choice(("put", "snapshot", "disk", "delete", "gc", "gc")) if names else "put"
+            kind = rng.choice(("put", "snapshot", "disk", "delete", "gc", "repack", "repack")) if names else "put"
             name = f"{seed}-{number}"
             if kind in ("snapshot", "disk"):
                 parent = rng.choice(names)
@@ -213,6 +217,11 @@ def _work(path: str, seed: int, said: str, stop_at: int | None, mutant: str | No
                 tell(f"begin delete {name}")
                 repo.delete(name)
                 tell(f"done delete {name}")
+                continue
+            elif kind == "repack":
+                tell("begin repack")
+                report = repack(repo)
+                tell(f"done repack {report.repack_pack_count}")
                 continue
             else:
                 tell("begin gc")

@@ -1,7 +1,6 @@
 """Where a victim kills itself: named moments in the calls of an operation.
 
-Stages are taken in turn, so each has its share; with 20 or fewer none is under 5 %. `repack` and `recover` join when
-this casimg has them.
+Stages are taken in turn, so each has its share; with 20 or fewer none is under 5 %.
 """
 
 import os
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from casimg.testing.watched import Call
-from tests.torture.operations import OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +29,29 @@ class Stage:
         return same and call.what.startswith(self.what)
 
 
-ALL_STAGES = (
+STAGES = (
     Stage("put: half of an object written", "put", "backend", "put", "packs/", "during", 3),
     Stage("put: pack stored, its row not committed", "put", "catalog", "write", "insert_pack", "during", 3),
     Stage("put: record stored, image not committed", "put", "backend", "put", "records/", "after"),
     Stage("put: in the commit", "put", "catalog", "write", "commit", "during"),
     Stage("put: committed, not answered", "put", "catalog", "write", "commit", "after"),
     Stage("snapshot: in the commit", "snapshot", "catalog", "write", "snapshot_row", "during"),
-    Stage("snapshot: committed, not answered", "snapshot", "catalog", "write", "snapshot_row", "after"),
     Stage("snapshot: parent's packs noted", "snapshot-disk", "catalog", "write", "note_content", "after"),
-    Stage("snapshot: committed, index not written", "snapshot-disk", "index", "add_packs", "", "before"),
     Stage("gc: record removed, rows not", "gc", "backend", "delete", "records/", "after"),
-    Stage("gc: packs condemned", "gc", "catalog", "write", "condemn", "after"),
-    Stage("gc: pack deleting, object there", "gc", "catalog", "write", "sweep", "after", 2),
     Stage("gc: object removed, row deleting", "gc", "backend", "delete", "packs/", "after", 2),
     Stage("repack: new pack stored, its row not committed", "repack", "catalog", "write", "insert_pack", "during"),
     Stage("repack: in the switch", "repack", "catalog", "write", "switch", "during"),
     Stage("repack: switched, not answered", "repack", "catalog", "write", "switch", "after"),
-    Stage("recover: before the catalog is filled", "recover", "backend", "list", "records/", "during"),
-    Stage("recover: in its transaction", "recover", "catalog", "write", "", "during"),
-    Stage("recover: filled, not answered", "recover", "catalog", "write", "", "after"),
+    Stage("recover: old catalog ended, nothing made", "recover-over", "catalog", "write", "close_for_good", "after"),
+    Stage("recover: packs entered, images not", "recover", "catalog", "write", "insert_packs", "after"),
+    Stage("recover: all entered, not yet a catalog", "recover", "catalog", "write", "_rebuild_beside", "during"),
+    Stage(
+        "recover: old catalog aside, new one beside", "recover-over", "files", "rename", "catalog.sqlite.new", "before"
+    ),
+    Stage("recover: new catalog in place, old index there", "recover", "files", "rename", "index", "before"),
+    Stage("set: record stored, not yet the image's", "set", "catalog", "write", "_put_anew", "during"),
+    Stage("repair: copies stored, in the switch", "repair", "catalog", "write", "switch", "during"),
 )
-
-
-def stages() -> list[Stage]:
-    """Return the stages of the operations that there are."""
-    return [stage for stage in ALL_STAGES if stage.operation in OPERATIONS and OPERATIONS[stage.operation].available()]
 
 
 def killer(stage: Stage | None, nth: int, said: Path) -> Callable[[Call], None]:

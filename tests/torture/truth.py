@@ -6,12 +6,13 @@ with those deleted before, so a collection that frees too much takes bytes of an
 
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from casimg.catalog import Catalog
-from casimg.errors import CasimgError
+from casimg.errors import CasimgError, DamageError
 from casimg.repository import Repository
 from casimg.results import ByteRange
 from casimg.wiring import Wiring
@@ -66,18 +67,26 @@ class Truth:
     Attributes:
         must: digests of images whose commit was reported, by name.
         may: digests of images that were begun, or whose deletion was begun: there whole, or not there.
+        marks: values that the property "mark" of an image may have: one, or the old and the new of a change begun.
+        hurt: images of which the driver itself damaged a pack: they may be refused until a repair, never be wrong.
         image_count, byte_count: images read back and compared, and their bytes.
     """
 
     must: dict[str, str] = field(default_factory=dict)
     may: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, set[str | None]] = field(default_factory=dict)
+    hurt: set[str] = field(default_factory=set)
     image_count: int = 0
     byte_count: int = 0
 
     def wrongs(self, repo: Repository) -> list[str]:
         """Read every image and return what is not as it must be; what is there counts as committed from now on."""
         wrongs = []
-        there = {image.name for image in repo.images()}
+        found = repo.images()
+        there = {image.name for image in found}
+        wrongs += [
+            f"{name} is there {count} times" for name, count in Counter(i.name for i in found).items() if count > 1
+        ]
         wrongs += [f"LOST: {name} is not in the catalog" for name in sorted(self.must.keys() - there)]
         wrongs += [f"{name} was never begun" for name in sorted(there - self.must.keys() - self.may.keys())]
         for name in sorted(there & (self.must.keys() | self.may.keys())):
@@ -86,6 +95,8 @@ class Truth:
                 with repo.open_image(name) as file:
                     data = file.read_at(0, file.size)
             except CasimgError as error:
+                if name in self.hurt and isinstance(error, DamageError):
+                    continue
                 wrongs.append(f"LOST: {name}: {type(error).__name__}: {error}")
                 continue
             self.image_count += 1
@@ -93,8 +104,17 @@ class Truth:
             if digest(data) != expected:
                 wrongs.append(f"WRONG BYTES: {name}")
             self.must[name] = expected
+        for image in found:
+            mark = image.properties.get("mark")
+            if mark not in self.marks.get(image.name, (mark,)):
+                wrongs.append(f"LOST: {image.name} has the mark {mark}, not one of {self.marks[image.name]}")
         self.may.clear()
         return wrongs
+
+    def copy(self) -> "Truth":
+        """Return the same truth with nothing compared yet."""
+        marks = {name: set(values) for name, values in self.marks.items()}
+        return Truth(dict(self.must), dict(self.may), marks, set(self.hurt))
 
 
 def check_wrongs(repo: Repository) -> list[str]:
@@ -106,7 +126,7 @@ def check_wrongs(repo: Repository) -> list[str]:
 def collect_wrongs(repo: Repository) -> list[str]:
     """Collect with nobody else at work and return what is left though nothing needs it."""
     report = repo.plan_gc().execute()
-    wrongs = [] if report.orphans_refused is None else [f"orphans refused: {report.orphans_refused}"]
+    wrongs = [f"gc: {why}" for why in (report.orphans_refused, report.disabled) if why is not None]
     return wrongs + left_over(repo._wiring)
 
 

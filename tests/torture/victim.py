@@ -10,11 +10,9 @@ import json
 import logging
 from pathlib import Path
 
-import casimg
 from casimg import packing
-from casimg.testing.watched import watch_parts
-from tests.torture.operations import OPERATIONS, PACK_SIZE, Task
-from tests.torture.stages import ALL_STAGES, Stage, killer
+from tests.torture.operations import PACK_SIZE, Task, do
+from tests.torture.stages import STAGES, Stage, killer
 
 
 def small_packs() -> None:
@@ -26,20 +24,18 @@ def small_packs() -> None:
 def act(path: str, task: Task, stage: Stage | None, nth: int, said: str) -> None:
     """Do the task in this process, which may not live to return."""
     small_packs()
-    with casimg.open(path) as repo:
-        half = stage is not None and stage.when == "during" and stage.part == "backend"
-        watch_parts(repo._wiring, killer(stage, nth, Path(said)), takes_files=not half)
-        OPERATIONS[task.operation].run(repo, task)
+    half = stage is not None and stage.when == "during" and stage.part == "backend"
+    do(Path(path), task, killer(stage, nth, Path(said)), takes_files=not half)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository")
     parser.add_argument("task", type=Path)
-    parser.add_argument("stage", nargs="?", choices=[stage.name for stage in ALL_STAGES])
+    parser.add_argument("stage", nargs="?", choices=[stage.name for stage in STAGES])
     parser.add_argument("--nth", type=int, default=1)
     given = parser.parse_args()
-    stage = next((stage for stage in ALL_STAGES if stage.name == given.stage), None)
+    stage = next((stage for stage in STAGES if stage.name == given.stage), None)
     fields = json.loads(given.task.read_text())
     act(given.repository, Task(**fields), stage, given.nth, str(given.task.with_suffix(".said")))
 
