@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from casimg import packing
 from tests.recover_making import State, fill
 
 
@@ -25,3 +26,9 @@ def folder(filled: tuple[Path, State], tmp_path: Path) -> Path:
 @pytest.fixture
 def state(filled: tuple[Path, State]) -> State:
     return filled[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_pack_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back the small packs that an attack run in this process asked for."""
+    monkeypatch.setattr(packing, "PACK_SIZE_TARGET", packing.PACK_SIZE_TARGET)
