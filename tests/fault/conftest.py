@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from casimg import packing
+from casimg.constants import PACK_SIZE_TARGET
 from tests.recover_making import State, fill
 
 
@@ -31,4 +31,4 @@ def state(filled: tuple[Path, State]) -> State:
 @pytest.fixture(autouse=True)
 def _own_pack_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back the small packs that an attack run in this process asked for."""
-    monkeypatch.setattr(packing, "PACK_SIZE_TARGET", packing.PACK_SIZE_TARGET)
+    monkeypatch.setattr("casimg.packing.PACK_SIZE_TARGET", PACK_SIZE_TARGET)
