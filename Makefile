@@ -7,18 +7,21 @@ APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64
 
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 
-.PHONY: help demo test torture torture-small torture-tools check check-native bench-native bench-memory docs clean
+.PHONY: help demo test test-sql torture torture-small torture-tools check check-native
+.PHONY: bench-native bench-memory bench-generations docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=\"a.raw b.qcow2\"]  build real images, store them, get them back, compare"
 	@echo "make test                          all tests that need no server"
+	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
 	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
 	@echo "make bench-native                  chunkers and zero scan beside memcpy"
 	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
+	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -64,6 +67,13 @@ torture: torture-tools
 torture-small: torture-tools
 	$(TORTURE) --small --json torture.json
 
+$(VENV)/sql.stamp: $(VENV)/test.stamp
+	CASIMG_NATIVE=require $(BIN)/python -m pip install --quiet -e '.[check,mysql,postgresql]'
+	@touch $@
+
+test-sql: $(VENV)/sql.stamp
+	$(BIN)/python -m tests.servers.sql
+
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,6 +93,10 @@ bench-native: $(VENV)/run.stamp
 SIZE ?= 20GiB
 bench-memory: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.memory --size $(SIZE)
+
+COUNT ?= 30
+bench-generations: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.generations --count $(COUNT)
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md

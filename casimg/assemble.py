@@ -5,8 +5,10 @@
 
 1. `ContentReader` makes sure that the index covers every pack the content names, before anything is read.
 2. `segment` resolves the chunks of one segment to places, reads the frames that hold them and checks every chunk.
-3. A place that leads to damage is only that place: another one is tried, then the entry lists themselves; only then
-   is a chunk lost, and named. Wrong bytes are never returned.
+3. A place that leads to damage is only that place: another one is tried, then the entry lists themselves. What is
+   still missing asks the catalog for the content's rows again, as long as they change (a repack moved chunks), and
+   waits a while for an object that is named again and not there (a backend that lags); only then is a chunk lost, and
+   named. Wrong bytes are never returned.
 
 What it must not know: images, targets, HTTP.
 
@@ -15,9 +17,10 @@ Threads: a ContentReader may be used by many at once.
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from casimg.backend.base import Backend
@@ -28,7 +31,7 @@ from casimg.formats.frame import FrameHeader, decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
-from casimg.index import Index, Lookup, Place
+from casimg.index import Index, Lookup, Place, fewest_frames
 from casimg.manifest.walk import Tree
 from casimg.pack.reader import read_frame
 
@@ -50,6 +53,36 @@ class PackRef:
     key: str
     size: int
     trailer_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a reader waits for an object that the catalog names and the backend does not show.
+
+    Attributes:
+        lag_max_s: wait so long in all before a chunk is lost; 0 asks the rows again and does not wait.
+        sleep: waits seconds.
+    """
+
+    lag_max_s: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(slots=True)
+class _Search:
+    """What one call has learned: the packs it goes by, places whose bytes are wrong, and places without an object.
+
+    The packs are the call's own: another thread may learn of newer ones at any moment.
+    """
+
+    packs: Mapping[int, PackRef]
+    wrong: set[Place] = field(default_factory=set)
+    absent: set[Place] = field(default_factory=set)
+    lists_absent: bool = False
+    """An entry list could not be read because its object is not there."""
+
+    def is_tried(self, place: Place) -> bool:
+        return place in self.wrong or place in self.absent
 
 
 SegmentData = list[tuple[int, memoryview]]
@@ -107,9 +140,11 @@ class ContentReader:
 
     Args:
         packs: every pack the content names, by number; already applied to the index.
-        refresh: asks the catalog again for the content's packs and applies them to the index; a repack may have
-            moved chunks since.
+        refresh: asks the catalog again for the content's packs, in one statement, and applies them to the index; a
+            repack may have moved chunks since. Raises ImageNotFoundError when the content is gone.
         trailer: loads the entry list of a pack by number; used when the index does not lead to a chunk.
+        patience: how long to wait for a backend that lags.
+        on_read: called before chunks are read: progress.
     """
 
     def __init__(
@@ -123,6 +158,8 @@ class ContentReader:
         trailer: Callable[[int], PackTrailer],
         refresh: Callable[[], Mapping[int, PackRef]],
         cache: FrameCache | None = None,
+        patience: Patience | None = None,
+        on_read: Callable[[], None] | None = None,
     ) -> None:
         self.content_id = content_id
         self.tree = tree
@@ -132,13 +169,15 @@ class ContentReader:
         self._trailer = trailer
         self._refresh = refresh
         self._cache = cache or FrameCache()
+        self._patience = patience or Patience()
+        self._on_read = on_read
         self._node_lock = threading.Lock()
         self._nodes: OrderedDict[NodeId, Leaf | Inner] = OrderedDict()
 
     def node(self, node: NodeId) -> Leaf | Inner:
         """Return a verified manifest node.
 
-        Raises: ChunkLostError, NodeDamagedError.
+        Raises: ChunkLostError, NodeDamagedError, ImageNotFoundError when the image was deleted meanwhile.
         """
         with self._node_lock:
             found = self._nodes.get(node)
@@ -159,9 +198,13 @@ class ContentReader:
     def segment(self, leaf: Leaf) -> SegmentData:
         """Return the data of a segment, every chunk checked against its id.
 
-        Raises: ChunkLostError, and what the backend raises.
+        Raises: ChunkLostError, ImageNotFoundError, and what the backend raises.
         """
         return self.pieces(leaf, 0, leaf.plain_size)
+
+    def chunks(self, ids: Sequence[bytes]) -> list[memoryview]:
+        """Return the plain bytes of chunks of this content, each checked against its id. Raises: as segment."""
+        return self._chunks(ids, chunk_id)
 
     def pieces(self, leaf: Leaf, start: int, end: int) -> SegmentData:
         """Return the data of whole chunks that touch [start, end) of a segment, with their offsets."""
@@ -180,27 +223,27 @@ class ContentReader:
 
     def _chunks(self, ids: Sequence[bytes], hash_of: Callable[[memoryview], bytes]) -> list[memoryview]:
         """Return verified plain bytes of each id, in order."""
+        if self._on_read is not None:
+            self._on_read()
         found: list[memoryview | None] = [None] * len(ids)
-        tried: set[Place] = set()
-        self._read_places(ids, self._resolve(ids, found, tried), found, hash_of, tried)
+        search = _Search(self._packs)
+        self._read_places(ids, self._resolve(ids, found, search), found, hash_of, search)
         if any(view is None for view in found):
-            self._find_again(ids, found, hash_of, tried)
+            self._find_again(ids, found, hash_of, search)
         return [view for view in found if view is not None]
 
-    def _resolve(
-        self, ids: Sequence[bytes], found: Sequence[memoryview | None], tried: set[Place]
-    ) -> list[Place | None]:
+    def _resolve(self, ids: Sequence[bytes], found: Sequence[memoryview | None], search: _Search) -> list[Place | None]:
         """Return an untried place of each id not yet found, as the index has it, within the content's packs."""
-        packs = self._packs
         try:
             with self._index.reading() as lookup:
-                return [
-                    None if view is not None else _first_place(lookup, chunk, packs, tried)
+                candidates = [
+                    () if view is not None else _usable_places(lookup, chunk, search)
                     for chunk, view in zip(ids, found, strict=True)
                 ]
         except IndexDamagedError as error:  # a cache that cannot be read leads nowhere; the entry lists do
             _log.debug("index.unreadable content=%s why=%s", self.content_id, error)
             return [None] * len(ids)
+        return fewest_frames(candidates)
 
     def _read_places(
         self,
@@ -208,7 +251,7 @@ class ContentReader:
         places: Sequence[Place | None],
         found: list[memoryview | None],
         hash_of: Callable[[memoryview], bytes],
-        tried: set[Place],
+        search: _Search,
     ) -> None:
         """Read, decode and check the chunks at the places; what fails stays None in `found`."""
         by_frame: dict[tuple[int, int], list[int]] = {}
@@ -225,18 +268,26 @@ class ContentReader:
                 if place is not None:
                     missing.append(place)
         missing.sort()
+        absent: set[int] = set()
         for group in _coalesced(missing):
-            for key, frame in self._read_group(group).items():
+            for key, frame in self._read_group(group, search.packs[group[0].pack_no], absent).items():
                 _take_chunks(frame, by_frame[key], ids, places, found, hash_of)
-        tried.update(place for place, view in zip(places, found, strict=True) if place is not None and view is None)
+        for place, view in zip(places, found, strict=True):
+            if place is not None and view is None:
+                (search.absent if place.pack_no in absent else search.wrong).add(place)
 
-    def _read_group(self, group: Sequence[Place]) -> dict[tuple[int, int], DecodedFrame]:
-        pack = self._packs[group[0].pack_no]
+    def _read_group(
+        self, group: Sequence[Place], pack: PackRef, absent: set[int]
+    ) -> dict[tuple[int, int], DecodedFrame]:
+        """Return the frames of a group that decode; a pack without an object is added to `absent`."""
         start = group[0].frame_offset
         end = group[-1].frame_offset + group[-1].frame_size
         try:
             stored = memoryview(self._backend.get_range(pack.key, start, end - start))
-        except (DamageError, NotFoundError):
+        except NotFoundError:
+            absent.add(pack.pack_no)
+            return {}
+        except DamageError:
             stored = None
         frames: dict[tuple[int, int], DecodedFrame] = {}
         for place in group:
@@ -246,7 +297,10 @@ class ContentReader:
                 else:
                     at = place.frame_offset - start
                     header, plain = decode_frame(stored[at : at + place.frame_size])
-            except (FormatDamage, DamageError, NotFoundError):
+            except NotFoundError:
+                absent.add(pack.pack_no)
+                continue
+            except (FormatDamage, DamageError):
                 continue
             frame = DecodedFrame(header, plain)
             self._cache.put((place.pack_no, place.frame_offset), frame)
@@ -258,41 +312,67 @@ class ContentReader:
         ids: Sequence[bytes],
         found: list[memoryview | None],
         hash_of: Callable[[memoryview], bytes],
-        tried: set[Place],
+        search: _Search,
     ) -> None:
-        """Look for chunks that the index did not lead to: other places, newer packs, then the entry lists."""
+        """Look for chunks that the index did not lead to, and ask for the content's rows as long as they change.
+
+        Each turn with other rows proves that a repack finished, so there is no end to wait for; with the same rows
+        only an object that is named and not there is worth waiting for.
+        """
+        waited_s, wait_s = 0.0, 0.05
         while True:
-            places = self._resolve(ids, found, tried)
-            if not any(places):
-                before = set(self._packs)
-                self._packs = self._refresh()
-                if set(self._packs) - before:
-                    continue
-                break
-            self._read_places(ids, places, found, hash_of, tried)
+            self._try_everything(ids, found, hash_of, search)
             if None not in found:
                 return
-        for pack_no in sorted(self._packs):
+            fresh = self._refresh()
+            self._packs = fresh
+            same = fresh == search.packs
+            search.packs = fresh
+            if same:
+                if not (search.absent or search.lists_absent) or waited_s >= self._patience.lag_max_s:
+                    break
+                self._patience.sleep(wait_s)
+                waited_s += wait_s
+                wait_s = min(2 * wait_s, 8.0, max(0.05, self._patience.lag_max_s - waited_s))
+            # Wrong bytes stay wrong; an object may be there now.
+            search.absent.clear()
+            search.lists_absent = False
+        for chunk, view in zip(ids, found, strict=True):
+            if view is None:
+                places = sorted(search.wrong | search.absent)
+                keys = [search.packs[place.pack_no].key for place in places if place.pack_no in search.packs]
+                raise ChunkLostError(ChunkId(chunk), list(dict.fromkeys(keys)), self.content_id)
+
+    def _try_everything(
+        self,
+        ids: Sequence[bytes],
+        found: list[memoryview | None],
+        hash_of: Callable[[memoryview], bytes],
+        search: _Search,
+    ) -> None:
+        """Try every place that the index has, then every one that the entry lists have."""
+        while any(places := self._resolve(ids, found, search)):
+            self._read_places(ids, places, found, hash_of, search)
+        for pack_no in sorted(search.packs, reverse=True):
             missing = {chunk: number for number, chunk in enumerate(ids) if found[number] is None}
             if not missing:
                 return
             try:
                 trailer = self._trailer(pack_no)
-            except (DamageError, NotFoundError):
+            except NotFoundError:
+                search.lists_absent = True
+                continue
+            except DamageError:
                 continue
             candidates: list[Place | None] = [None] * len(ids)
             for chunk, frame_offset, frame_size, position, size in trailer.places():
                 if chunk in missing:
                     place = Place(pack_no, frame_offset, frame_size, position, size)
-                    if place not in tried:
+                    if not search.is_tried(place):
                         candidates[missing[chunk]] = place
             if any(candidates):
-                self._read_places(ids, candidates, found, hash_of, tried)
+                self._read_places(ids, candidates, found, hash_of, search)
                 self._fill_repeats(ids, found)
-        for chunk, view in zip(ids, found, strict=True):
-            if view is None:
-                keys = [self._packs[place.pack_no].key for place in sorted(tried) if place.pack_no in self._packs]
-                raise ChunkLostError(ChunkId(chunk), list(dict.fromkeys(keys)), self.content_id)
 
     @staticmethod
     def _fill_repeats(ids: Sequence[bytes], found: list[memoryview | None]) -> None:
@@ -334,11 +414,13 @@ def _take_chunks(
                 found[number] = memoryview(bytes(view))
 
 
-def _first_place(lookup: Lookup, chunk: bytes, packs: Mapping[int, PackRef], tried: set[Place]) -> Place | None:
-    for place in lookup.places(chunk):
-        if place.pack_no in packs and place.frame_size <= _FRAME_SIZE_MAX and place not in tried:
-            return place
-    return None
+def _usable_places(lookup: Lookup, chunk: bytes, search: _Search) -> list[Place]:
+    """Return the untried places within the content's packs."""
+    return [
+        place
+        for place in lookup.places(chunk)
+        if place.pack_no in search.packs and place.frame_size <= _FRAME_SIZE_MAX and not search.is_tried(place)
+    ]
 
 
 def _coalesced(places: Sequence[Place]) -> list[list[Place]]:

@@ -24,6 +24,14 @@ class ImageNotFoundError(NotFoundError):
         super().__init__(f"no image with the name or id {ref!r}; `casimg ls` lists them")
 
 
+class ImageDeletedError(ImageNotFoundError):
+    """An image was deleted, and its space given back, while it was read."""
+
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+        NotFoundError.__init__(self, f"the image of content {ref} was deleted while it was read")
+
+
 class ObjectNotFoundError(NotFoundError):
     """A backend has no object under this key."""
 

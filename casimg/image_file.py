@@ -20,12 +20,17 @@ class ImageFile(io.RawIOBase):
 
     Reads are short only at the end. `read` and `seek` share one position among threads, as every file object does;
     `read_at` has none and is what threads should use.
+
+    Close it when done: until then, or until its lease expires, the space of a deleted image is not given back.
     """
 
-    def __init__(self, reader: ContentReader, check_open: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: ContentReader, check_open: Callable[[], None], on_close: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
         self._reader = reader
         self._check_open = check_open
+        self._on_close = on_close
         self._lock = threading.Lock()
         self._position = 0
 
@@ -33,6 +38,15 @@ class ImageFile(io.RawIOBase):
     def size(self) -> int:
         """Plain bytes."""
         return self._reader.tree.size
+
+    def close(self) -> None:
+        """Close and end the lease; twice is harmless."""
+        if not self.closed:
+            super().close()
+            self._on_close()
+
+    def __del__(self) -> None:
+        """Do nothing: a file nobody closed may die inside any transaction of its thread; its lease expires."""
 
     def readable(self) -> bool:
         return True

@@ -120,6 +120,13 @@ class PackLine:
         self._open.clear()
         self._shipper.shutdown(wait=True)
 
+    def discard(self) -> None:
+        """End without a commit and keep nothing that is not stored yet. Never raises."""
+        for pack, _ in self._open.values():
+            pack.discard()
+        self._open.clear()
+        self._shipper.shutdown(wait=True)
+
     def close(self) -> None:
         self._shipper.shutdown(wait=True)
 

@@ -23,10 +23,12 @@ from casimg.errors import (
 )
 from casimg.estimate import chunk_size_for
 from casimg.gc.plan import CollectionPlan, plan_collection
+from casimg.gc.waste import RepackRules
 from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.index import drop_index
 from casimg.ingest import thread_count
+from casimg.leasing import leased_reader, open_leased
 from casimg.lineage import descendants, lineage
 from casimg.opening import create_parts, open_index, open_parts
 from casimg.progress import Progress, ProgressCallback
@@ -277,10 +279,8 @@ class Repository:
     def open_image(self, ref: str) -> ImageFile:
         """Open an image for reading, as a seekable raw binary file. Raises: ImageNotFoundError, DamageError."""
         self._wiring.check_open()
-        row = self._wiring.catalog.find(ref)
-        if row.content_id is None:
-            raise ImageNotFoundError(ref)
-        return ImageFile(self._wiring.reader(row.content_id), self._wiring.check_open)
+        reader, lease = open_leased(self._wiring, self._wiring.catalog.find(ref))
+        return ImageFile(reader, self._wiring.check_open, lease.end)
 
     def verify(
         self,
@@ -296,16 +296,15 @@ class Repository:
         """
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
-        if row.content_id is None:
-            raise ImageNotFoundError(ref)
-        return comparing.verify(
-            self._wiring.reader(row.content_id),
-            image_of(row),
-            file,
-            threads=thread_count(self._wiring.site.threads),
-            progress=progress,
-            cancel=cancel,
-        )
+        with leased_reader(self._wiring, row) as reader:
+            return comparing.verify(
+                reader,
+                image_of(row),
+                file,
+                threads=thread_count(self._wiring.site.threads),
+                progress=progress,
+                cancel=cancel,
+            )
 
     def images(self, name: str | None = None, *, include_deleted: bool = False) -> list[Image]:
         """Return the images, oldest first; those with exactly this name when one is given."""
@@ -381,10 +380,14 @@ class Repository:
         self._wiring.reserve.spend(lambda: self._wiring.catalog.delete_image(row.id))
         return image_of(row)
 
-    def plan_gc(self) -> CollectionPlan:
-        """Return what a collection would free; its `execute` frees it."""
+    def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> CollectionPlan:
+        """Return what a collection would free; its `execute` frees it.
+
+        Args:
+            unused_max: share of stored bytes, 0 to 1, that may stay unused in packs needed in part; 1 rewrites none.
+        """
         self._wiring.check_open()
-        return plan_collection(self._wiring)
+        return plan_collection(self._wiring, RepackRules(unused_max=unused_max), progress)
 
     def sessions(self, *, ended: bool = False) -> list[Session]:
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""

@@ -7,9 +7,9 @@ import time
 from typing import BinaryIO
 
 from casimg.catalog import ImageRow
-from casimg.errors import ImageNotFoundError
 from casimg.images import image_of
 from casimg.ingest import thread_count
+from casimg.leasing import leased_reader
 from casimg.progress import ProgressCallback
 from casimg.restore import Restore
 from casimg.results import GetReport
@@ -32,19 +32,17 @@ def get(
 ) -> GetReport:
     """Write an image's bytes to a target, every chunk verified.
 
-    Raises: TargetError, NoSpaceError, ChunkLostError, NodeDamagedError, CancelledError.
+    Raises: ImageNotFoundError, TargetError, NoSpaceError, ChunkLostError, NodeDamagedError, CancelledError.
     """
     begin_s = time.monotonic()
-    if row.status != "active" or row.content_id is None:
-        raise ImageNotFoundError(row.id)
-    reader = wiring.reader(row.content_id)
-    opened = open_target(target, reader.tree.size, resume=resume, in_place=in_place)
-    try:
-        figures = Restore(reader, opened, threads=thread_count(threads), progress=progress, cancel=cancel).run()
-        opened.finish()
-    except BaseException:
-        opened.abandon()
-        raise
+    with leased_reader(wiring, row) as reader:
+        opened = open_target(target, reader.tree.size, resume=resume, in_place=in_place)
+        try:
+            figures = Restore(reader, opened, threads=thread_count(threads), progress=progress, cancel=cancel).run()
+            opened.finish()
+        except BaseException:
+            opened.abandon()
+            raise
     _log.info("image.restored image=%s size=%d", row.id, figures.done_size)
     return GetReport(
         image=image_of(row),

@@ -163,6 +163,8 @@ class ImageUsage:
         unique_size: plain bytes of its distinct chunks.
         shared_size, own_size: of `unique_size`, what other contents reach too, and what only this one does.
         own_stored_size: stored bytes that deleting it and `gc` can give back.
+        decode_amplification: plain bytes that reading it decodes, segment by segment, over those it needs; 1.0 is the
+            least, and `gc` keeps it low for the newest image of a lineage.
     """
 
     image: Image
@@ -173,6 +175,7 @@ class ImageUsage:
     own_size: int
     shared_stored_size: int
     own_stored_size: int
+    decode_amplification: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +255,18 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What a collection would free, as of now; orphans are objects without a row."""
+    """What a collection would free, as of now; orphans are objects without a row.
+
+    Attributes:
+        repack_pack_count: packs needed in part that would be rewritten.
+        repack_size: about what that frees, stored bytes.
+    """
 
     content_count: int
     pack_count: int
     size: int
+    repack_pack_count: int
+    repack_size: int
     orphan_count: int
     orphan_size: int
 
@@ -268,6 +278,12 @@ class GcReport:
     Attributes:
         waiting_count: packs condemned but still waiting for older open sessions; the next `gc` takes them.
         revived_count: packs a commit took back meanwhile.
+        lease_count: reads of deleted images that go on; the space is given back after them.
+        repack_pack_count: of the packs, those rewritten because they were needed in part, or small.
+        repack_new_size: bytes of the new packs that hold what was needed of them.
+        gathered_size: bytes stored once more so that the newest images read well.
+        repack_failed: packs that could not be read whole, and why; they were left as they are.
+        repack_stopped: why rewriting was broken off, when the disk was too full for it.
         orphan_count, orphan_size: objects without a row that were removed, left by writers that died.
         orphan_waiting_count: such objects that an older open session may still explain; a later `gc` decides.
         orphans_refused: why none were removed, when the catalog looks restored from a backup.
@@ -279,6 +295,12 @@ class GcReport:
     waiting_count: int
     revived_count: int
     fenced_count: int
+    lease_count: int
+    repack_pack_count: int
+    repack_new_size: int
+    gathered_size: int
+    repack_failed: tuple[str, ...]
+    repack_stopped: str | None
     orphan_count: int
     orphan_size: int
     orphan_waiting_count: int

@@ -25,6 +25,7 @@ from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
 from casimg.index.entries import EntryLists
 from casimg.ingest import Ingest, IngestFigures, ingest, thread_count
+from casimg.leasing import leased_reader
 from casimg.pack.keys import record_key
 from casimg.packing import NoLine, PackLine
 from casimg.progress import ProgressCallback
@@ -96,7 +97,7 @@ def dry_run(wiring: Wiring, source: SourceLike, fields: ImageFields, options: Sa
         if not fields.same_name:
             wiring.catalog.check_name_free(fields.name)
         wiring.follow()
-        live = {row.pack_no: row for row in wiring.catalog.all_packs(("live",))}
+        live = {row.pack_no: row for row in wiring.catalog.all_packs(("live",)) if not row.damaged}
         known = KnownChunks(wiring.index, EntryLists(lambda pack_no: wiring.load_trailer(live[pack_no])), set(live))
         run = Ingest(
             chunker=chunker,
@@ -265,7 +266,8 @@ class _Save:
         noted = [] if parent is None else catalog.note_content(session_id, parent.id)
         for row in noted:
             self._live[row.pack_no] = row
-            self._known.trust(row.pack_no)
+            if not row.damaged:  # what it holds is stored again, which heals
+                self._known.trust(row.pack_no)
         new = _new_image(fields, None if parent is None else parent.id)
         content_id = new_content_id()
         catalog.begin_image(session_id, new, content_id)
@@ -295,10 +297,9 @@ class _Save:
     def _ingest(self, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None) -> NodeId | None:
         if dirty is None or parent is None or not isinstance(source, FileSource):
             return ingest(self._run, source)
-        content_id = _content_of(parent)
-        reader = self._wiring.reader(content_id)
-        hole_size = self._wiring.catalog.content(content_id).hole_size
-        return ingest_changed(self._run, source, reader, hole_size, dirty)
+        with leased_reader(self._wiring, parent) as reader:
+            hole_size = self._wiring.catalog.content(reader.content_id).hole_size
+            return ingest_changed(self._run, source, reader, hole_size, dirty)
 
     def _publish(self) -> None:
         try:

@@ -18,6 +18,7 @@ from casimg.images import image_of
 from casimg.manifest.walk import node_ids
 from casimg.progress import Progress, ProgressCallback
 from casimg.results import ImageUsage, Stats
+from casimg.scatter import measure_scatter
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 
 _SHARED = 1  # 0 is nobody
@@ -113,6 +114,7 @@ def _usages(
         alone = image_count[row.content_id] == 1
         own_size, own_stored = (total.own_size, total.own_stored) if alone else (0, 0.0)
         content = wiring.catalog.content(row.content_id)
+        amplification = measure_scatter(wiring, row.content_id, wiring.reader(row.content_id)).amplification
         usages.append(
             ImageUsage(
                 image=image_of(row),
@@ -123,6 +125,7 @@ def _usages(
                 own_size=own_size,
                 shared_stored_size=round(total.unique_stored - own_stored),
                 own_stored_size=round(own_stored),
+                decode_amplification=round(amplification, 3),
             )
         )
     return tuple(usages)

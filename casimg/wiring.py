@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from casimg.assemble import ContentReader, FrameCache, PackRef
+from casimg.assemble import ContentReader, FrameCache, PackRef, Patience
 from casimg.backend.base import Backend
-from casimg.catalog import Catalog, ContentRow, PackRow
+from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
     ClosedError,
     ForkError,
+    ImageDeletedError,
     IndexDamagedError,
     InputError,
     NoSpaceError,
@@ -27,6 +28,7 @@ from casimg.formats.config import RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
+from casimg.index.entries import EntryLists
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
@@ -36,6 +38,10 @@ _log = logging.getLogger("casimg.index")
 
 PACK_STATES_FINDABLE = ("live", "condemned")
 """Packs in these states still have their object; a content may name them."""
+
+
+_LOCAL_LAG_MAX_S = 1.0
+"""A local file system shows at once what was put; network ones are given this long."""
 
 
 class PackWithTrailer(Protocol):
@@ -67,6 +73,7 @@ class Wiring:
     opened_pid: int = field(default_factory=os.getpid)
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
+    patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -114,38 +121,58 @@ class Wiring:
             on_pack=on_pack,
         )
 
-    def reader(self, content_id: ContentId) -> ContentReader:
+    def reader(
+        self,
+        content_id: ContentId,
+        *,
+        on_read: Callable[[], None] | None = None,
+        patience: Patience | None = None,
+    ) -> ContentReader:
         """Open a complete content for reading: its packs are applied to the index first.
 
-        Raises: CatalogDamagedError when the content or its tree has no row.
+        Args:
+            on_read: called before chunks are read.
+            patience: how long to wait for objects that the backend does not show; None as configured.
+        Raises: ImageDeletedError when the image went meanwhile, CatalogDamagedError when it is there and its content
+            or tree is not.
         """
-        content = self.catalog.content(content_id)
-        rows = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
-        self._cover(rows.values())
+        rows: dict[int, PackRow] = {}
 
         def refresh() -> Mapping[int, PackRef]:
-            fresh = {row.pack_no: row for row in self.catalog.content_packs(content_id)}
-            rows.update(fresh)
-            self._cover(fresh.values())
-            return _refs(fresh)
+            fresh = self.catalog.read(lambda connection: reading.packs_to_read(connection, content_id))
+            if fresh is None:
+                raise self._gone(content_id)
+            rows.update((row.pack_no, row) for row in fresh)
+            try:
+                self.apply(fresh)
+            except (IndexDamagedError, NoSpaceError) as error:  # neither must stop reading: entry lists lead there too
+                _log.warning("index.not_applied content=%s why=%s", content_id, error)
+            return _refs({row.pack_no: row for row in fresh})
 
+        packs = refresh()
+        lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]))
+        try:
+            content = self.catalog.content(content_id)
+        except CatalogDamagedError:
+            raise self._gone(content_id) from None
         return ContentReader(
             content_id=content_id,
             tree=plain_tree(content),
-            packs=_refs(rows),
+            packs=packs,
             backend=self.backend,
             index=self.index,
-            trailer=lambda pack_no: self.load_trailer(rows[pack_no]),
+            trailer=lists.get,
             refresh=refresh,
             cache=self.frames,
+            patience=patience or self.patience,
+            on_read=on_read,
         )
 
-    def _cover(self, packs: Iterable[PackRow]) -> None:
-        """Apply packs for a reader, which finds its way by the entry lists when the index is damaged or cannot grow."""
-        try:
-            self.apply(packs)
-        except (IndexDamagedError, NoSpaceError) as error:
-            _log.warning("index.not_applied why=%s", error)
+    def _gone(self, content_id: ContentId) -> CasimgError:
+        """Return what to raise for a content without a row: its image was deleted, or the catalog lost it."""
+        if self.catalog.read(lambda connection: reading.is_named(connection, content_id)):
+            return CatalogDamagedError(f"content {content_id}", "an image names it, but it has no complete row")
+        return ImageDeletedError(content_id)
 
     def end_session(self, session_id: SessionId) -> None:
         """Close a session that failed; what fails here is only logged, the first error is the one to tell."""

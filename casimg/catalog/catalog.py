@@ -29,7 +29,7 @@ from casimg.catalog.rows import (
 )
 from casimg.catalog.schema import backends, repo
 from casimg.catalog.schema import sessions as sessions_table
-from casimg.catalog.transaction import Database
+from casimg.catalog.transaction import TRY_COUNT_MAX, Database
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
@@ -132,13 +132,17 @@ class Catalog:
         """Give the connections back; again is harmless."""
         self._database.close()
 
-    def transaction(self, work: Callable[[Connection], T]) -> T:
+    def transaction(self, work: Callable[[Connection], T], *, try_count: int = TRY_COUNT_MAX) -> T:
         """Run `work` in one transaction, again from the start when the database says so.
 
         Args:
             work: may run several times; makes no backend call.
         """
-        return self._database.write(work)
+        return self._database.write(work, try_count=try_count)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run statements that only read; nothing is decided by them alone."""
+        return self._database.read(work)
 
     def repo(self) -> RepoRow:
         """Return the one row of the repository. Raises: CatalogDamagedError."""

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, or_, select, update
 
 from casimg.catalog.engine import now_us
 from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
+from casimg.catalog.reading import is_leased
 from casimg.catalog.rows import ContentRow, PackRow, TreeRow
 from casimg.catalog.schema import content_hashes, content_packs, content_trees, contents, images, packs, sessions
 from casimg.catalog.sessions import beat
@@ -108,7 +109,7 @@ def forget_content(connection: Connection, image_id: ImageId) -> None:
 
 
 def reap_content(connection: Connection, content_id: ContentId) -> bool:
-    """Remove the rows of a content that no image points to; decided under its lock. Again is harmless."""
+    """Remove the rows of a content that no image points to and nobody reads; decided under its lock, again harmless."""
     locked = connection.execute(
         update(contents).where(contents.c.content_id == content_id).values(content_id=content_id)
     )
@@ -123,6 +124,8 @@ def reap_content(connection: Connection, content_id: ContentId) -> bool:
         .where(contents.c.content_id == content_id)
     ).one()
     if used is not None or (owner.state == "pending" and owner.session_state == "open"):
+        return False
+    if is_leased(connection, content_id):
         return False
     named = select(content_packs.c.pack_no).where(content_packs.c.content_id == content_id)
     pack_nos = sorted(connection.execute(named).scalars())

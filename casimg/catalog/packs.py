@@ -203,4 +203,16 @@ def named_only_by(connection: Connection, content_ids: Collection[ContentId]) ->
 
 
 def mark_verified(connection: Connection, pack_no: int) -> None:
-    connection.execute(update(packs).where(packs.c.pack_no == pack_no).values(verified_at=now_us(connection)))
+    """Say that a pack was read whole and every byte is right: it may be relied on again if it was not."""
+    connection.execute(
+        update(packs).where(packs.c.pack_no == pack_no).values(verified_at=now_us(connection), damaged_at=None)
+    )
+
+
+def mark_damaged(connection: Connection, pack_no: int) -> None:
+    """Say that a pack's object is missing or damaged: writers rely on it no more; nothing is deleted by this."""
+    connection.execute(
+        update(packs)
+        .where(packs.c.pack_no == pack_no, packs.c.state.in_(["live", "condemned"]))
+        .values(damaged_at=now_us(connection))
+    )

@@ -137,6 +137,8 @@ contents = Table(
     Column("size", BigInteger),
     Column("hole_size", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # When its chunks were last looked at for how scattered they lie; NULL is never.
+    Column("settled_at", BigInteger),
     **MYSQL_OPTIONS,
 )
 

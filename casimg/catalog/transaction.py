@@ -56,26 +56,27 @@ class Database:
         url = self._writer.url
         return url.database if url.get_backend_name() == "sqlite" else None
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, try_count: int = TRY_COUNT_MAX) -> T:
         """Run `work` in one transaction and commit; begin again from the start when the database says so.
 
         Args:
             work: may run several times; nothing but the database may remember a failed run.
+            try_count: 1 for what may as well not be done: it does not wait for a lock that is held long.
         Raises: CatalogBusyError, NoSpaceError, CatalogDamagedError, RepositoryError, and what `work` raises.
         """
-        return self._run(self._writer, work)
+        return self._run(self._writer, work, try_count)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run statements that only read; nothing is decided by them alone (rule T2). Raises: as `write`."""
-        return self._run(self._reader, work)
+        return self._run(self._reader, work, TRY_COUNT_MAX)
 
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()
 
-    def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def _run(self, engine: Engine, work: Callable[[Connection], T], try_count: int) -> T:
         last: SQLAlchemyError | None = None
-        for attempt in range(TRY_COUNT_MAX):
+        for attempt in range(try_count):
             if attempt > 0:
                 self._sleep(min(2.0, 0.01 * 2**attempt) * (0.5 + self._jitter()))
             try:
@@ -86,7 +87,7 @@ class Database:
                 if not is_retryable(error):
                     raise translated(engine, error) from error
                 last = error
-        raise CatalogBusyError(f"{TRY_COUNT_MAX} tries failed, last: {getattr(last, 'orig', last)}") from last
+        raise CatalogBusyError(f"{try_count} tries failed, last: {getattr(last, 'orig', last)}") from last
 
 
 def batches(items: Iterable[T], size: int = IN_COUNT_MAX) -> Iterator[list[T]]:

@@ -57,7 +57,8 @@ def init(settings: Settings, path: str, expect: str | None, chunk_size: str | No
 def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
     """Show how much the repository saves, and by what; with REF or --images, what images share and own.
 
-    An image's own bytes are those that deleting it and `casimg gc` can give back.
+    An image's own bytes are those that deleting it and `casimg gc` can give back; `decode` is how many bytes reading
+    it decodes for each that it needs.
     """
     with settings.open() as repo, showing("stats", settings.progress) as progress:
         image_id = None if ref is None else resolve(repo, ref).id
@@ -77,11 +78,12 @@ def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
                     size_text(item.shared_size),
                     size_text(item.own_size),
                     size_text(item.own_stored_size),
+                    f"{item.decode_amplification:.2f}",
                 )
                 for item in found.usages
             ]
-            headers = ("name", "id", "virtual", "plain", "unique", "shared", "own", "own stored")
-            print_table(headers, rows, right=range(2, 8))
+            headers = ("name", "id", "virtual", "plain", "unique", "shared", "own", "own stored", "decode")
+            print_table(headers, rows, right=range(2, 9))
 
     settings.show(found, text)
 
@@ -197,19 +199,32 @@ def sessions(settings: Settings, ended: bool) -> None:
     settings.show(found, text)
 
 
-@command(main_group, example="casimg gc --dry-run\ncasimg gc")
+@command(main_group, example="casimg gc --dry-run\ncasimg gc\ncasimg gc --max-unused 20")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, change nothing.")
+@click.option(
+    "--max-unused",
+    type=click.FloatRange(0, 100),
+    default=5.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Share of the stored bytes that may stay unused in packs needed in part; 100 rewrites no pack.",
+)
 @click.option("--trust-catalog", is_flag=True, help="Remove objects without a row even if the catalog looks restored.")
-def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
-    """Free what no image needs; runs while others read and write."""
+def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool) -> None:
+    """Free what no image needs; runs while others read and write.
+
+    Packs that are needed in part are rewritten without the rest, small ones are merged, and what the newest image of a
+    lineage needs is gathered. That takes room for what it rewrites, a few packs at a time.
+    """
     with settings.open() as repo, showing("gc", settings.progress) as progress:
-        plan = repo.plan_gc()
+        plan = repo.plan_gc(unused_max=max_unused / 100, progress=progress)
         if dry_run:
             found = plan.plan
             settings.show(
                 found,
                 lambda: print(
-                    f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed; "
+                    f"would free {size_text(found.size)} in {found.pack_count} packs, if none is needed, and about "
+                    f"{size_text(found.repack_size)} by rewriting {found.repack_pack_count} packs; "
                     f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
                 ),
             )
@@ -217,12 +232,23 @@ def gc(settings: Settings, dry_run: bool, trust_catalog: bool) -> None:
         report = plan.execute(progress, trust_catalog=trust_catalog)
 
     def text() -> None:
+        anew = report.repack_new_size
         print(
-            f"freed {size_text(report.size)} in {report.pack_count} packs, "
+            f"freed {size_text(max(0, report.size - anew))} in {report.pack_count} packs, "
             f"{report.content_count} contents removed, {report.duration_s:.1f} s"
         )
+        if report.repack_pack_count:
+            print(f"of {report.repack_pack_count} packs needed in part {size_text(anew)} were written anew")
+        if report.gathered_size:
+            print(f"gathered {size_text(report.gathered_size)} that the newest images read")
+        for failure in report.repack_failed:
+            print(f"left as it is: {failure}")
+        if report.repack_stopped:
+            print(f"packs needed in part were not all rewritten: {report.repack_stopped}; run gc again later")
         if report.waiting_count:
             print(f"{report.waiting_count} packs wait for sessions that are still open; run gc again later")
+        if report.lease_count:
+            print(f"{report.lease_count} reads of deleted images go on; run gc again when they are done")
         if report.orphan_count:
             print(f"removed {report.orphan_count} objects that dead writers left, {size_text(report.orphan_size)}")
         if report.orphan_waiting_count:

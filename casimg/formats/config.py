@@ -97,6 +97,7 @@ class SiteConfig:
     spool_path: Path = Path("spool")
     level: int = 3
     threads: int = 0
+    gc_undo_s: int = 0
 
 
 _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
@@ -105,6 +106,7 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
     "catalog": {"url": ("catalog_url", str)},
     "index": {"path": ("index_path", Path), "map_size": ("index_map_size", int)},
     "spool": {"path": ("spool_path", Path)},
+    "gc": {"undo_s": ("gc_undo_s", int)},
     "write": {"level": ("level", int), "threads": ("threads", int)},
 }
 
@@ -135,6 +137,9 @@ path = "spool"
 [write]
 level = 3              # zstd level of new data
 threads = 0            # 0: all cores, at most 8; each costs about 16 MiB
+
+[gc]
+undo_s = 0             # seconds a pack that nothing needs is kept; a day (86400) for a fleet
 """
 
 
@@ -193,5 +198,7 @@ def _check(file: Path, config: SiteConfig) -> None:
         raise ConfigError(str(file), f"level in [write] must be -7 to 22, not {config.level}")
     if not 0 <= config.threads <= 1024:
         raise ConfigError(str(file), f"threads in [write] must be 0 to 1024, not {config.threads}")
+    if config.gc_undo_s < 0:
+        raise ConfigError(str(file), f"undo_s in [gc] must be 0 or more, not {config.gc_undo_s}")
     if config.index_map_size < 1 << 20:
         raise ConfigError(str(file), "map_size in [index] must be 1MiB or more")

@@ -10,6 +10,7 @@ All little-endian. The size and end magic let a trailer be found from the end of
 """
 
 import array
+import bisect
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,15 @@ class PackTrailer:
         if frame is None or position >= frame.chunk_count:
             return None
         return frame.first_entry + position
+
+    def frame_of(self, entry: int) -> tuple[FrameSpan, int]:
+        """Return the frame of an entry and its position there."""
+        number = bisect.bisect_right(self._frames, entry, key=lambda frame: frame.first_entry) - 1
+        return self._frames[number], entry - self._frames[number].first_entry
+
+    def frame_plain_size(self, frame: FrameSpan) -> int:
+        """Return the plain bytes of all chunks of a frame."""
+        return sum(self._sizes[frame.first_entry : frame.first_entry + frame.chunk_count])
 
     def frames(self) -> Iterator[FrameSpan]:
         """Yield the frames in order."""

@@ -1,19 +1,27 @@
 """Garbage collection in two steps: a plan that changes nothing, and its execution.
 
-Stale sessions are fenced, contents without images are reaped (records first, then rows), packs that no content names
-are condemned and swept by the catalog's rules (DESIGN section 8, rules 7, 8, 9 and 11), and objects without a row are
-swept (rule 12). It works on a full disk: what the catalog must write then, the reserve gives.
+1. Stale sessions are fenced and contents without images reaped, records first, then rows (DESIGN section 8, rules 7
+   and 11).
+2. Packs that no content names are condemned and swept (rules 8 and 9).
+3. Packs that are needed in part are rewritten, in rounds that free as they go (rule 10).
+4. Objects without a row are swept (rule 12).
+
+It works on a full disk: what the catalog must write then, the reserve gives; a rewrite that finds no room is left.
 """
 
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import partial
 
-from casimg.catalog import PackRow, SweepVerdict
-from casimg.errors import CasimgError
+from casimg.catalog import PackRow, SweepVerdict, reading
+from casimg.errors import CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
+from casimg.gc.locality import gather_newest
 from casimg.gc.orphans import sweep_orphans, unexplained
+from casimg.gc.repack import RepackFigures, rewrite
+from casimg.gc.waste import RepackRules, choose, measure, rounds
 from casimg.ids import PackId
 from casimg.pack.keys import RECORD_PREFIX, pack_key
 from casimg.pack.writer import clean_spool
@@ -30,6 +38,7 @@ class CollectionPlan:
 
     wiring: Wiring
     plan: GcPlan
+    rules: RepackRules
 
     def execute(self, progress: ProgressCallback | None = None, *, trust_catalog: bool = False) -> GcReport:
         """Free what nothing refers to, while others write and read.
@@ -39,65 +48,133 @@ class CollectionPlan:
         Raises: CatalogBusyError, BackendUnavailableError.
         """
         self.wiring.check_open()
-        return self.wiring.reserve.spend(lambda: _collect(self.wiring, progress, trust_catalog))
+        return _Collection(self.wiring, self.rules, progress).run(trust_catalog)
 
 
-def plan_collection(wiring: Wiring) -> CollectionPlan:
+def plan_collection(
+    wiring: Wiring, rules: RepackRules | None = None, progress: ProgressCallback | None = None
+) -> CollectionPlan:
     """Return what `execute` would free as of now."""
+    rules = rules or RepackRules()
     catalog = wiring.catalog
     dead = catalog.dead_contents()
     packs = {row.pack_no: row for row in catalog.unreferenced()}
     packs.update((row.pack_no, row) for row in catalog.packs_only_of(dead))
     packs.update((row.pack_no, row) for row in catalog.all_packs(("condemned", "deleting")))
+    victims = []
+    if rules.unused_max < 1:
+        found = measure(wiring, rules, progress, record=False, without=dead)
+        victims = choose([item for item in found if item.row.pack_no not in packs], rules)
     orphans = unexplained(wiring)
-    size = sum(row.size for row in packs.values())
-    return CollectionPlan(wiring, GcPlan(len(dead), len(packs), size, len(orphans), sum(orphans.values())))
-
-
-def _collect(wiring: Wiring, progress: ProgressCallback | None, trust_catalog: bool) -> GcReport:
-    begin_s = time.monotonic()
-    catalog = wiring.catalog
-    clean_spool(wiring.spool)
-    fenced = catalog.fence_stale()
-    catalog.end_dead_saves()
-    for image_id in catalog.deleted_with_content():
-        # Records first: a record must never outlive the rows that say its image is deleted.
-        for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-            wiring.backend.delete(found.key)
-        catalog.forget_content(image_id)
-    content_count = sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
-    catalog.condemn([row.pack_no for row in catalog.unreferenced()])
-
-    swept: list[PackRow] = []
-    waiting = revived = 0
-    for row in catalog.all_packs(("condemned",)):
-        verdict = catalog.sweep(row.pack_no)
-        waiting += verdict is SweepVerdict.WAITS
-        revived += verdict is SweepVerdict.REVIVED
-    # Also what an interrupted collection left: `deleting` never comes back, so doing it again is safe.
-    deleting = catalog.all_packs(("deleting",))
-    for number, row in enumerate(deleting, 1):
-        _forget_places(wiring, row)
-        wiring.backend.delete(pack_key(PackId(row.pack_id)))
-        catalog.mark_deleted(row.pack_no)
-        swept.append(row)
-        _log.info("pack.deleted pack_no=%d pack=%s size=%d", row.pack_no, row.pack_id.hex(), row.size)
-        if progress is not None:
-            progress(Progress("gc", number, len(deleting)))
-    orphans = sweep_orphans(wiring, trust_catalog=trust_catalog)
-    return GcReport(
-        content_count=content_count,
-        pack_count=len(swept),
-        size=_sum_sizes(swept),
-        waiting_count=waiting,
-        revived_count=revived,
-        fenced_count=len(fenced),
-        orphan_count=orphans.count,
-        orphan_size=orphans.size,
-        orphan_waiting_count=orphans.waiting_count,
-        orphans_refused=orphans.refused,
-        duration_s=time.monotonic() - begin_s,
+    plan = GcPlan(
+        content_count=len(dead),
+        pack_count=len(packs),
+        size=sum(row.size for row in packs.values()),
+        repack_pack_count=len(victims),
+        repack_size=sum(item.unused_size for item in victims),
+        orphan_count=len(orphans),
+        orphan_size=sum(orphans.values()),
     )
+    return CollectionPlan(wiring, plan, rules)
+
+
+@dataclass(slots=True)
+class _Collection:
+    """One execution."""
+
+    wiring: Wiring
+    rules: RepackRules
+    progress: ProgressCallback | None
+    swept: dict[int, PackRow] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    revived_count: int = 0
+    repacked: RepackFigures = field(default_factory=RepackFigures)
+    gathered: RepackFigures = field(default_factory=RepackFigures)
+    repack_stopped: str | None = None
+
+    def run(self, trust_catalog: bool) -> GcReport:
+        begin_s = time.monotonic()
+        spend = self.wiring.reserve.spend
+        clean_spool(self.wiring.spool)
+        fenced = spend(self.wiring.catalog.fence_stale)
+        spend(lambda: self.wiring.catalog.transaction(reading.drop_ended_leases))
+        content_count = spend(self._reap)
+        catalog = self.wiring.catalog
+        lease_count = catalog.read(partial(reading.lease_count, content_ids=catalog.dead_contents()))
+        spend(self._free)
+        self._repack()
+        orphans = spend(lambda: sweep_orphans(self.wiring, trust_catalog=trust_catalog))
+        return GcReport(
+            content_count=content_count,
+            pack_count=len(self.swept),
+            size=sum(row.size for row in self.swept.values()),
+            waiting_count=len(self.waiting),
+            revived_count=self.revived_count,
+            fenced_count=len(fenced),
+            lease_count=lease_count,
+            repack_pack_count=self.repacked.pack_count,
+            repack_new_size=self.repacked.new_size,
+            gathered_size=self.gathered.new_size,
+            repack_failed=tuple(self.repacked.failed + self.gathered.failed),
+            repack_stopped=self.repack_stopped,
+            orphan_count=orphans.count,
+            orphan_size=orphans.size,
+            orphan_waiting_count=orphans.waiting_count,
+            orphans_refused=orphans.refused,
+            duration_s=time.monotonic() - begin_s,
+        )
+
+    def _reap(self) -> int:
+        """Remove contents without images; returns how many."""
+        wiring, catalog = self.wiring, self.wiring.catalog
+        catalog.end_dead_saves()
+        for image_id in catalog.deleted_with_content():
+            # Records first: a record must never outlive the rows that say its image is deleted.
+            for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
+                wiring.backend.delete(found.key)
+            catalog.forget_content(image_id)
+        return sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
+
+    def _free(self) -> None:
+        """Condemn and sweep packs that nothing names."""
+        catalog = self.wiring.catalog
+        catalog.condemn([row.pack_no for row in catalog.unreferenced()])
+        self._sweep({row.pack_no for row in catalog.all_packs(("condemned",))})
+
+    def _sweep(self, pack_nos: Collection[int]) -> None:
+        wiring, catalog = self.wiring, self.wiring.catalog
+        for pack_no in sorted(pack_nos):
+            verdict = catalog.sweep(pack_no, age_min_s=wiring.site.gc_undo_s)
+            if verdict is SweepVerdict.WAITS:
+                self.waiting.add(pack_no)
+            else:
+                self.waiting.discard(pack_no)
+            self.revived_count += verdict is SweepVerdict.REVIVED
+        # Also what an interrupted collection left: `deleting` never comes back, so doing it again is safe.
+        deleting = catalog.all_packs(("deleting",))
+        for number, row in enumerate(deleting, 1):
+            _forget_places(wiring, row)
+            wiring.backend.delete(pack_key(PackId(row.pack_id)))
+            catalog.mark_deleted(row.pack_no)
+            self.swept[row.pack_no] = row
+            _log.info("pack.deleted pack_no=%d pack=%s size=%d", row.pack_no, row.pack_id.hex(), row.size)
+            if self.progress is not None:
+                self.progress(Progress("gc", number, len(deleting)))
+
+    def _repack(self) -> None:
+        """Rewrite what is worth it, and gather what the newest images need; what finds no room is left for later."""
+        if self.rules.unused_max >= 1:
+            return
+        spend = self.wiring.reserve.spend
+        try:
+            gather_newest(self.wiring, self.gathered, self.progress)
+            for rows in rounds(choose(measure(self.wiring, self.rules, self.progress), self.rules), self.rules):
+                switched = rewrite(self.wiring, rows, self.repacked, self.progress)
+                self.wiring.catalog.condemn(switched)
+                spend(lambda switched=switched: self._sweep(switched))  # type: ignore[misc]
+        except NoSpaceError as error:
+            _log.warning("repack.stopped why=%s", error)
+            self.repack_stopped = str(error)
 
 
 def _forget_places(wiring: Wiring, row: PackRow) -> None:
@@ -111,7 +188,3 @@ def _forget_places(wiring: Wiring, row: PackRow) -> None:
         wiring.index.remove_packs([(row.pack_no, trailer)])
     except CasimgError as error:  # a full disk must not stop the collection that empties it
         _log.warning("gc.index_not_updated pack_no=%d why=%s", row.pack_no, error)
-
-
-def _sum_sizes(rows: Iterable[PackRow]) -> int:
-    return sum(row.size for row in rows)

@@ -2,6 +2,6 @@
 
 from casimg.index.follow import FollowReport, follow
 from casimg.index.lmdb_index import Index, Lookup, drop_index
-from casimg.index.place import Place
+from casimg.index.place import Place, fewest_frames
 
-__all__ = ["FollowReport", "Index", "Lookup", "Place", "drop_index", "follow"]
+__all__ = ["FollowReport", "Index", "Lookup", "Place", "drop_index", "fewest_frames", "follow"]

@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 _VALUE: Final = struct.Struct(">IIIHI")  # pack number first: duplicates of a key sort by pack
@@ -17,6 +19,20 @@ class Place(NamedTuple):
     frame_size: int
     position: int
     plain_size: int
+
+
+def fewest_frames(candidates: Sequence[Sequence[Place]]) -> list[Place | None]:
+    """Choose a place for each chunk of a segment so that few frames are decoded; None where there is none.
+
+    Where copies lie in several frames, the frame that holds most of the chunks is taken, and of such the newest pack's.
+    """
+    if all(len(places) <= 1 for places in candidates):
+        return [places[0] if places else None for places in candidates]
+    counts = Counter((place.pack_no, place.frame_offset) for places in candidates for place in places)
+    return [
+        max(places, key=lambda place: (counts[place.pack_no, place.frame_offset], place)) if places else None
+        for places in candidates
+    ]
 
 
 def encode_place(chunk: bytes, place: Place) -> bytes:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from casimg.backend.base import Backend, ListsPartials, ObjectStat, TakesFiles
 from casimg.catalog import Catalog
-from casimg.catalog.transaction import Database
+from casimg.catalog.transaction import TRY_COUNT_MAX, Database
 from casimg.index import Index
 from casimg.index.place import Place
 from casimg.wiring import Wiring
@@ -156,7 +156,7 @@ class WatchedDatabase:
     def sqlite_path(self) -> str | None:
         return self._inner.sqlite_path
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, try_count: int = TRY_COUNT_MAX) -> T:
         what = _transaction_name(work)
 
         def watched(connection: Connection) -> T:
@@ -165,7 +165,7 @@ class WatchedDatabase:
             return result
 
         self._watch(Call("catalog", "write", what, "before"))
-        result = self._inner.write(watched)
+        result = self._inner.write(watched, try_count=try_count)
         self._watch(Call("catalog", "write", what, "after"))
         return result
 

@@ -11,8 +11,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import casimg
 from casimg.constants import SEGMENT_SIZE
+from casimg.gc.plan import plan_collection
+from casimg.gc.waste import RepackRules
 from casimg.results import ByteRange
 from tests.conftest import mixed_bytes
+
+EAGER = RepackRules(unused_max=0.0, unused_pack_max=0.0, small_count=2)
 
 edits = st.lists(st.tuples(st.integers(0, 6 * SEGMENT_SIZE), st.integers(0, 30_000), st.booleans()), max_size=4)
 
@@ -92,6 +96,14 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.repo.plan_gc().execute()
         if not self.model:
             assert self.repo.stats().stored_size == 0
+
+    @rule()
+    def rewrite(self) -> None:
+        """Collect and rewrite whatever could be smaller; then only what is needed is there."""
+        plan_collection(self.repo._wiring, EAGER).execute()
+        assert self.repo.check(read_data=True).problems == ()
+        plan = plan_collection(self.repo._wiring, EAGER).plan
+        assert (plan.pack_count, plan.repack_pack_count) == (0, 0)
 
     @rule()
     def reopen(self) -> None:

@@ -19,7 +19,20 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimate", "check", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "image_file", "images", "lineage", "packing", "restore", "restoring", "saving", "wiring"},
+    | {
+        "comparing",
+        "dedup",
+        "image_file",
+        "images",
+        "leasing",
+        "lineage",
+        "packing",
+        "restore",
+        "restoring",
+        "saving",
+        "scatter",
+        "wiring",
+    },
     # the composition root
     {"opening", "repository"},
     # what people and other programs touch

@@ -162,12 +162,12 @@ def test_lost_answer_of_a_commit_is_asked_for(catalog: Catalog, monkeypatch: pyt
     run = casimg.catalog.transaction.Database.write
     lost = OperationalError("COMMIT", None, Exception("server closed the connection"))
 
-    def lose_answer(self: object, work: Callable[[Connection], T]) -> T:
+    def lose_answer(self: object, work: Callable[[Connection], T], *, try_count: int) -> T:
         monkeypatch.undo()
         run(self, work)  # type: ignore[arg-type]
         raise CatalogBusyError("the answer was lost") from lost
 
-    def lose_request(self: object, work: Callable[[Connection], T]) -> T:
+    def lose_request(self: object, work: Callable[[Connection], T], *, try_count: int) -> T:
         monkeypatch.undo()
         raise CatalogBusyError("the request was lost") from lost
 

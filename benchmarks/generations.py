@@ -1,0 +1,188 @@
+"""Thirty generations of one disk: what restores cost at the end, and what deleting half of them gives back.
+
+    python -m benchmarks.generations [--count 30] [--folder .demo] [--json]
+
+The disk is an ext4 file system of real files with a database file in it. Each generation a day goes by: files are
+removed and written, and 8 KiB pages of the database are updated in place. Every generation is a snapshot of the one
+before. Restores go to a sink that hashes, first and last by turns, so that noise meets both alike.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import casimg
+from benchmarks.demo_images import make_images, tool
+from benchmarks.memory import Sink, Watch, rss_anon
+from casimg.repository import Repository
+from casimg.sizes import format_size
+
+_SEED = 20261125
+_DATABASE_SIZE = 48 << 20
+_PAGE_SIZE = 8192
+_ROUND_COUNT = 5
+
+
+class Disk:
+    """A disk image in use."""
+
+    def __init__(self, folder: Path) -> None:
+        images = make_images(folder)
+        self.path = images.first
+        images.second.unlink()
+        images.third.unlink()
+        self._debugfs = tool("debugfs")
+        self._rng = random.Random(_SEED)
+        self._day = 0
+        self._written: list[str] = []
+        files = [path for path in Path("/usr/lib/python3").rglob("*.py") if path.is_file()]
+        self._files = sorted(files, key=lambda path: hashlib.sha256(str(path).encode()).digest())
+        database = folder / "database"
+        pages = [self._page() for _ in range(_DATABASE_SIZE // _PAGE_SIZE)]
+        database.write_bytes(b"".join(pages))
+        self._run([f"write {database} /database"])
+        database.unlink()
+        said = subprocess.run(
+            [self._debugfs, "-R", "blocks /database", str(self.path)], check=True, capture_output=True
+        )
+        blocks = [int(word) for word in said.stdout.split()]
+        # Pages whose two blocks lie side by side, as nearly all do.
+        self._pages = [a for a, b in zip(blocks[::2], blocks[1::2], strict=False) if b == a + 1]
+
+    def next_day(self) -> None:
+        """Use the disk for a day: 60 files removed or written, 400 pages of the database updated."""
+        self._day += 1
+        commands = [f"mkdir /day{self._day}"]
+        for path in self._rng.sample(self._written, min(len(self._written), 20)):
+            commands.append(f"rm {path}")
+            self._written.remove(path)
+        for number, file in enumerate(self._rng.sample(self._files, 40)):
+            path = f"/day{self._day}/{number:03}"
+            commands.append(f'write "{file}" {path}')
+            self._written.append(path)
+        self._run(commands)
+        # Updates are not even: some tables are hot.
+        hot = self._pages[: len(self._pages) // 4]
+        with self.path.open("r+b") as image:
+            for number in range(400):
+                image.seek(self._rng.choice(hot if number % 2 else self._pages) * 4096)
+                image.write(self._page())
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def _page(self) -> bytes:
+        """A page that compresses about as a database's do."""
+        rows = (b"%d|%s|pending|" % (self._rng.randrange(10**9), self._rng.randbytes(24)) for _ in range(170))
+        return b"".join(rows)[:_PAGE_SIZE].ljust(_PAGE_SIZE, b"\0")
+
+    def _run(self, commands: list[str]) -> None:
+        script = self.path.with_suffix(".debugfs")
+        script.write_text("\n".join(commands) + "\n")
+        subprocess.run([self._debugfs, "-w", "-f", str(script), str(self.path)], check=True, capture_output=True)
+        script.unlink()
+
+
+def restore_s(repo: Repository, names: list[str], hashes: dict[str, str]) -> dict[str, float]:
+    """Restore each image some times, by turns, and return the median seconds of each."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(_ROUND_COUNT):
+        for name in names:
+            repo._wiring.frames = type(repo._wiring.frames)()
+            sink = Sink()
+            begin_s = time.monotonic()
+            repo.get(name, cast(BinaryIO, sink))
+            found[name].append(time.monotonic() - begin_s)
+            if sink.sha256.hexdigest() != hashes[name]:
+                raise SystemExit(f"{name} came back different")
+    return {name: round(statistics.median(times), 3) for name, times in found.items()}
+
+
+def stored(repo: Repository) -> int:
+    stats = repo.stats()
+    return stats.stored_size + stats.metadata_size
+
+
+def collect(repo: Repository) -> tuple[dict[str, object], int]:
+    """Run a collection; returns its report and by how much the anonymous memory grew."""
+    before = rss_anon()
+    watch = Watch()
+    watch.start()
+    report = asdict(repo.plan_gc().execute())
+    return report, max(0, watch.stop() - before)
+
+
+def run(folder: Path, count: int) -> dict[str, object]:
+    """Build, store, measure, collect, measure again."""
+    disk = Disk(folder)
+    last = f"g{count - 1}"
+    hashes: dict[str, str] = {}
+    found: dict[str, object] = {"count": count, "machine": f"{platform.machine()}, Python {platform.python_version()}"}
+    with casimg.create(folder / "repo") as repo, casimg.create(folder / "never") as never:
+        for number in range(count):
+            name = f"g{number}"
+            if number:
+                disk.next_day()
+                repo.snapshot(f"g{number - 1}", name=name, source=disk.path)
+            else:
+                repo.put(disk.path, name=name)
+            if number % 2:
+                never.put(disk.path, name=name)
+            hashes[name] = disk.sha256()
+        found["stored_size"] = stored(repo)
+        found["amplification_before"] = repo.stats(last).usages[0].decode_amplification
+        found["restore_s_before"] = restore_s(repo, ["g0", last], hashes)
+        found["gc"], grown = collect(repo)
+        found["stored_size_after_gc"] = stored(repo)
+        found["amplification_after"] = repo.stats(last).usages[0].decode_amplification
+        after = found["restore_s_after"] = restore_s(repo, ["g0", last], hashes)
+        found["last_over_first_after_gc"] = round(after[last] / after["g0"], 3)
+        for number in range(0, count, 2):
+            repo.delete(f"g{number}")
+        found["gc_of_half"], grown_again = collect(repo)
+        found["gc_rss_anon_growth"] = max(grown, grown_again)
+        found["half"] = {"stored_size": stored(repo), "never_had_them": stored(never)}
+        found["half_over_never"] = round(stored(repo) / stored(never), 4)
+        restore_s(repo, [f"g{number}" for number in range(1, count, 2)], hashes)
+        found["clean"] = repo.check(read_data=True).clean
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--folder", type=Path, default=Path(".demo"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder / "generations"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        found = run(folder, arguments.count)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        print(f"{key:26} {format_size(value) if isinstance(value, int) and 'count' not in key else value}")
+    if not found["clean"]:
+        sys.exit("check found problems")
+
+
+if __name__ == "__main__":
+    main()

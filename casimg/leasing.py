@@ -1,0 +1,115 @@
+"""Leases of readers: what is being read is not collected, even when its image is deleted meanwhile.
+
+Best effort on every path: a read that cannot take a lease (a full disk, a busy or read-only catalog) goes on without
+one. It then risks the answer "image deleted" in the middle, never a wrong byte.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection
+
+from casimg.assemble import ContentReader
+from casimg.catalog import Catalog, ImageRow, reading
+from casimg.errors import CasimgError, ImageNotFoundError
+from casimg.ids import ContentId
+from casimg.wiring import Wiring
+
+_log = logging.getLogger("casimg.leasing")
+LEASE_DURATION_S: Final = 3600.0
+
+
+class ReadLease:
+    """A lease on one content, taken when this is made.
+
+    Args:
+        ref: what the caller named the image, for the error when it is gone.
+        duration_s: how long it holds without progress; when half of it is over, `touch` renews it.
+        clock: monotonic seconds.
+    Threads: any.
+    Raises: ImageNotFoundError when the content is gone.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        content_id: ContentId,
+        ref: str,
+        *,
+        duration_s: float = LEASE_DURATION_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalog = catalog
+        self._content_id = content_id
+        self._duration_s = duration_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lease_id = secrets.token_hex(16)
+        self._renewed_s = clock()
+        self._ended = False
+        self.held = self._try(self._take)
+        if self.held is False:
+            raise ImageNotFoundError(ref)
+
+    def touch(self) -> None:
+        """Say that the read makes progress; costs nothing until half of the lease is over."""
+        if self._clock() - self._renewed_s < self._duration_s / 2 or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if not self._ended:
+                self._renewed_s = self._clock()
+                self.held = self._try(self._renew)
+        finally:
+            self._lock.release()
+
+    def end(self) -> None:
+        """Give the content free; twice is harmless."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._try(lambda connection: reading.drop_lease(connection, self._lease_id))
+
+    def _take(self, connection: Connection) -> bool:
+        return reading.take_lease(connection, self._lease_id, self._content_id, self._duration_s)
+
+    def _renew(self, connection: Connection) -> bool:
+        # A read that stood still longer than its lease begins a new one, if there is still something to hold.
+        return reading.renew_lease(connection, self._lease_id, self._duration_s) or self._take(connection)
+
+    def _try(self, work: Callable[[Connection], bool | None]) -> bool | None:
+        """Run one short transaction once; None when it failed, which is logged and costs the read nothing."""
+        try:
+            return self._catalog.transaction(work, try_count=1)
+        except CasimgError as error:
+            _log.warning("lease.failed content=%s why=%s", self._content_id, error)
+            return None
+
+
+def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
+    """Open an image's content for reading under a lease; the caller ends the lease.
+
+    Raises: ImageNotFoundError when the image is not active or its content went meanwhile.
+    """
+    if image.status != "active" or image.content_id is None:
+        raise ImageNotFoundError(image.id)
+    lease = ReadLease(wiring.catalog, image.content_id, image.id)
+    try:
+        return wiring.reader(image.content_id, on_read=lease.touch), lease
+    except BaseException:
+        lease.end()
+        raise
+
+
+@contextmanager
+def leased_reader(wiring: Wiring, image: ImageRow) -> Iterator[ContentReader]:
+    """Give a reader of an image's content, under a lease that ends with the block. Raises: as open_leased."""
+    reader, lease = open_leased(wiring, image)
+    try:
+        yield reader
+    finally:
+        lease.end()
