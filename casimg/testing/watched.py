@@ -8,6 +8,7 @@ the watch raises goes to the caller as if the part had raised it. Nothing else o
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -182,6 +183,7 @@ class WatchedDatabase:
 
 def _transaction_name(work: Callable[..., Any]) -> str:
     """Name a transaction by the method of the catalog, or the function, that it is the work of."""
+    work = work.func if isinstance(work, partial) else work
     return str(getattr(work, "__qualname__", work)).partition(".<locals>")[0].rpartition(".")[2]
 
 

@@ -10,7 +10,7 @@ from casimg.testing.watched import Call, watch_parts
 from tests.torture import faults
 from tests.torture.operations import OPERATIONS
 
-STEP = {"put": 7, "snapshot": 3, "snapshot-disk": 9, "delete": 1, "gc": 9, "index": 3, "get": 5, "check": 7}
+STEP = {"put": 7, "snapshot": 3, "snapshot-disk": 9, "delete": 1, "gc": 37, "index": 3, "get": 5, "check": 7}
 """How many moments are passed over in `make test`; `make torture` passes over none."""
 
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -53,7 +53,9 @@ class Result:
             self.duration_s += time.monotonic() - begin_s
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        # asdict would make a Counter of the pairs of a Counter.
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in plain.items()}
 
 
 def replay_command(attack: str, **options: object) -> str:
