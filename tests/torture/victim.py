@@ -17,7 +17,9 @@ from tests.torture.stages import STAGES, Stage, killer
 
 def small_packs() -> None:
     """Let this process ship packs of a few hundred KiB, so that a small image has several, and keep its log quiet."""
-    logging.getLogger("casimg").addHandler(logging.NullHandler())
+    log = logging.getLogger("casimg")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     setattr(packing, "PACK_SIZE_TARGET", PACK_SIZE)  # noqa: B010
 
 
