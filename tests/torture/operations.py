@@ -93,6 +93,14 @@ class World:
         self.truth.must.pop(name)
         self.disks.pop(name)
 
+    def delete_but_record(self, repo: Repository, name: str) -> None:
+        """Delete an image while the backend refuses deletions: its record stays until a collection."""
+        wiring = repo._wiring
+        backend, refused = wiring.backend, BackendUnavailableError("test", "no deletions")
+        wiring.backend = FaultBackend(backend, lambda verb, _key, _n: refused if verb == "delete" else None)
+        self.delete(repo, name)
+        wiring.backend = backend
+
     def thin(self, repo: Repository, count_max: int) -> None:
         """Delete images, picked at random, until at most so many are left."""
         while len(self.truth.must) > count_max:
@@ -181,7 +189,7 @@ def _ready_collection(world: World, repo: Repository) -> Task:
     if len(world.truth.must) < 3:
         world.put(repo)
     world.put(repo)
-    world.delete(repo, world.rng.choice(sorted(world.truth.must)))
+    world.delete_but_record(repo, world.rng.choice(sorted(world.truth.must)))
     return Task("gc")
 
 
@@ -229,11 +237,7 @@ def _ready_recover(world: World, repo: Repository, *, over: bool) -> Task:
     if len(world.truth.must) < 2:
         world.put(repo)
     if world.rng.random() < 0.5:
-        wiring = repo._wiring
-        backend, refused = wiring.backend, BackendUnavailableError("test", "no deletes")
-        wiring.backend = FaultBackend(backend, lambda verb, _key, _n: refused if verb == "delete" else None)
-        world.delete(repo, world.pick(repo))
-        wiring.backend = backend
+        world.delete_but_record(repo, world.pick(repo))
     world.find_ghosts(repo)
     lost: tuple[str, ...] = ("index",) if world.rng.random() < 0.5 else ()
     return Task("recover-over", lost=lost) if over else Task("recover", lost=("catalog", *lost))

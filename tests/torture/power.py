@@ -191,7 +191,11 @@ def _work(path: str, seed: int, said: str, stop_at: int | None, mutant: str | No
         watch_parts(repo._wiring, watch, takes_files=rng.random() < 0.8)
         for number in range(10_000):
             names = [image.name for image in repo.images()]
-            kind = rng.choice(("put", "snapshot", "disk", "delete", "gc", "repack", "repack")) if names else "put"
+            kind = (
+                rng.choice(("put", "snapshot", "disk", "delete", "gc", "repack", "repack", "repack"))
+                if names
+                else "put"
+            )
             name = f"{seed}-{number}"
             if kind in ("snapshot", "disk"):
                 parent = rng.choice(names)
