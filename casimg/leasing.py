@@ -23,6 +23,13 @@ from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.leasing")
 LEASE_DURATION_S: Final = 3600.0
+_left: dict[str, set[str]] = {}
+"""By repository: leases of reads of this process that are over, and whose row could not be removed (a full disk)."""
+
+
+def left_leases(wiring: Wiring) -> set[str]:
+    """Return the ids of ended leases that are still in the catalog; whoever removes their rows takes them out."""
+    return _left.setdefault(wiring.config.repository_uuid, set())
 
 
 class ReadLease:
@@ -32,6 +39,7 @@ class ReadLease:
         ref: what the caller named the image, for the error when it is gone.
         duration_s: how long it holds without progress; when half of it is over, `touch` renews it.
         clock: monotonic seconds.
+        left: takes the id when the row cannot be removed at the end.
     Threads: any.
     Raises: ImageNotFoundError when the content is gone.
     """
@@ -44,6 +52,7 @@ class ReadLease:
         *,
         duration_s: float = LEASE_DURATION_S,
         clock: Callable[[], float] = time.monotonic,
+        left: set[str] | None = None,
     ) -> None:
         self._catalog = catalog
         self._content_id = content_id
@@ -53,6 +62,7 @@ class ReadLease:
         self._lease_id = secrets.token_hex(16)
         self._renewed_s = clock()
         self._ended = False
+        self._left = set() if left is None else left
         self._pid = os.getpid()
         self.held = self._try(self._take)
         if self.held is False:
@@ -75,7 +85,12 @@ class ReadLease:
             # A child that closes what it inherited by a fork must not touch its parent's database.
             if not self._ended and os.getpid() == self._pid:
                 self._ended = True
-                self._try(lambda connection: reading.drop_lease(connection, self._lease_id))
+                if self._try(self._drop) is None:
+                    self._left.add(self._lease_id)
+
+    def _drop(self, connection: Connection) -> bool:
+        reading.drop_lease(connection, self._lease_id)
+        return True
 
     def _take(self, connection: Connection) -> bool:
         return reading.take_lease(connection, self._lease_id, self._content_id, self._duration_s)
@@ -84,7 +99,7 @@ class ReadLease:
         # A read that stood still longer than its lease begins a new one, if there is still something to hold.
         return reading.renew_lease(connection, self._lease_id, self._duration_s) or self._take(connection)
 
-    def _try(self, work: Callable[[Connection], bool | None]) -> bool | None:
+    def _try(self, work: Callable[[Connection], bool]) -> bool | None:
         """Run one short transaction once; None when it failed, which is logged and costs the read nothing."""
         try:
             return self._catalog.transaction(work, try_count=1)
@@ -100,7 +115,7 @@ def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLea
     """
     if image.status != "active" or image.content_id is None:
         raise ImageNotFoundError(image.id)
-    lease = ReadLease(wiring.catalog, image.content_id, image.id)
+    lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))
     try:
         return wiring.reader(image.content_id, on_read=lease.touch), lease
     except BaseException:

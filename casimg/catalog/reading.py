@@ -76,12 +76,12 @@ def drop_lease(connection: Connection, lease_id: str) -> None:
     connection.execute(delete(leases).where(leases.c.lease_id == lease_id))
 
 
-def drop_ended_leases(connection: Connection) -> int:
-    """Drop leases that expired, or whose process on this host is certainly gone; returns how many."""
+def drop_ended_leases(connection: Connection, ended: Collection[str] = ()) -> int:
+    """Drop leases that expired, whose process on this host is certainly gone, or that are `ended`; returns how many."""
     count = connection.execute(delete(leases).where(leases.c.expires_at < now_us(connection))).rowcount
     own = connection.execute(select(leases).where(leases.c.node == node_name())).all()
-    gone = [row.lease_id for row in own if is_gone(row.pid, row.pid_start)]
-    for batch in batches(sorted(gone)):
+    gone = {row.lease_id for row in own if is_gone(row.pid, row.pid_start)}
+    for batch in batches(sorted(gone.union(ended))):
         count += connection.execute(delete(leases).where(leases.c.lease_id.in_(batch))).rowcount
     return int(count)
 

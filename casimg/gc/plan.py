@@ -25,6 +25,7 @@ from casimg.gc.orphans import sweep_orphans, unexplained
 from casimg.gc.repack import RepackFigures, rewrite
 from casimg.gc.waste import RepackRules, choose, measure, rounds
 from casimg.ids import PackId
+from casimg.leasing import left_leases
 from casimg.pack.keys import pack_key
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
@@ -114,7 +115,7 @@ class _Collection:
                 disabled=latch,
                 duration_s=time.monotonic() - begin_s,
             )
-        spend(lambda: self.wiring.catalog.transaction(reading.drop_ended_leases))
+        spend(self._drop_leases)
         content_count = spend(self._reap)
         catalog = self.wiring.catalog
         lease_count = catalog.read(partial(reading.lease_count, content_ids=catalog.dead_contents()))
@@ -141,6 +142,12 @@ class _Collection:
             record_behind_count=behind_count,
             duration_s=time.monotonic() - begin_s,
         )
+
+    def _drop_leases(self) -> None:
+        left = left_leases(self.wiring)
+        ended = set(left)
+        self.wiring.catalog.transaction(partial(reading.drop_ended_leases, ended=ended))
+        left -= ended
 
     def _reap(self) -> int:
         """Remove contents without images; returns how many."""
