@@ -261,10 +261,14 @@ def _rebuild_beside(
     finally:
         catalog.close()
     old = None
-    if file is not None and new_file is not None:
-        old = _into_place(new_file, file)
-    # Its incarnation is the new catalog's: cut off before this, the old index is seen to be foreign and made anew.
-    replace_index(index_path, fresh_path)
+    try:
+        if file is not None and new_file is not None:
+            old = _into_place(new_file, file)
+        # Its incarnation is the new catalog's: cut off before this, the old index is seen to be foreign and made anew.
+        replace_index(index_path, fresh_path)
+    except OSError as error:
+        why = f"what was made anew cannot be put into place: {error}; recover again"
+        raise RepositoryError(str(site.folder), why) from error
     return done, entry_count, old
 
 

@@ -1,14 +1,16 @@
 """Objects damaged, missing or misnamed when the catalog is lost: the rest comes back, what is lost is named."""
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
 
 import casimg
+from casimg import recovery
 from casimg.backend.local import LocalBackend
 from casimg.constants import KIND_DATA, KIND_METADATA
-from casimg.errors import DamageError
+from casimg.errors import DamageError, RepositoryError
 from casimg.ids import ContentId
 from casimg.repository import Repository
 from tests.recover_making import State, lose, objects, sha256, state_of
@@ -239,5 +241,22 @@ def test_one_wrong_answer_costs_no_image(folder: Path, state: State, monkeypatch
     monkeypatch.setattr(LocalBackend, "get_range", lie)
     assert casimg.recover(folder).problems == ()
     assert len(lied) >= len(state.images)
+    with casimg.open(folder) as repo:
+        assert sound(repo, state) == {image.name for image in state.images}
+
+
+def test_a_rename_that_fails_is_told_as_an_error_of_casimg(
+    folder: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own error does not reach the caller, and recover can be run again."""
+
+    def fail(old: Path, new: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "rename_durably", fail)
+        with pytest.raises(RepositoryError, match="recover again"):
+            casimg.recover(folder, force=True)
+    assert casimg.recover(folder).problems == ()
     with casimg.open(folder) as repo:
         assert sound(repo, state) == {image.name for image in state.images}
