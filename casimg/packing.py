@@ -29,8 +29,9 @@ _INDEX_BATCH_PACKS = 2  # about 8,000 entries: an LMDB commit holds a dirty page
 
 @dataclass(frozen=True, slots=True)
 class ShippedPack:
-    """A pack of this session that is durable and in the catalog."""
+    """A pack of this session that is durable and in the catalog; `serial` counts the packs of its line."""
 
+    serial: int
     pack_no: int
     pack_id: bytes
     size: int
@@ -63,7 +64,8 @@ class PackLine:
         self._index = index
         self._spool = spool
         self._clock = clock
-        self._open: dict[int, tuple[SpoolPack, float]] = {}
+        self._open: dict[int, tuple[SpoolPack, float, int]] = {}
+        self._count = 0
         self._shipper = ThreadPoolExecutor(1, thread_name_prefix="casimg-ship")
         self._shipping: list[Future[int]] = []
         self._unindexed: list[tuple[int, FinishedPack]] = []
@@ -80,14 +82,16 @@ class PackLine:
         """Say that the chunk will be appended: from now on it is pending."""
         self._pending.add(chunk)
 
-    def append(self, kind: int, frame: bytes, ids: Sequence[bytes], sizes: Sequence[int]) -> None:
-        """Add an encoded frame to the pack of its kind; ships the pack when it is full or old."""
+    def append(self, kind: int, frame: bytes, ids: Sequence[bytes], sizes: Sequence[int]) -> int:
+        """Add an encoded frame to the pack of its kind, whose serial is returned; ships it when it is full or old."""
         if kind not in self._open:
-            self._open[kind] = (SpoolPack(self._spool, kind, DOMAIN_DEFAULT), self._clock())
-        pack, born_s = self._open[kind]
+            self._open[kind] = (SpoolPack(self._spool, kind, DOMAIN_DEFAULT), self._clock(), self._count)
+            self._count += 1
+        pack, born_s, serial = self._open[kind]
         pack.append(frame, ids, sizes)
         if pack.size >= PACK_SIZE_TARGET or self._clock() - born_s >= PACK_FLUSH_AFTER_S:
             self._ship(kind)
+        return serial
 
     def landed(self) -> list[int]:
         """Return the numbers of packs that the index shows since the last call; their chunks are no longer pending."""
@@ -115,14 +119,14 @@ class PackLine:
             self._index_batch()
         except Exception as error:  # the failure that led here is the one to report
             _log.warning("packs.not_kept session=%s error=%s", self._session_id, error)
-        for pack, _ in self._open.values():
+        for pack, *_ in self._open.values():
             pack.discard()
         self._open.clear()
         self._shipper.shutdown(wait=True)
 
     def discard(self) -> None:
         """End without a commit and keep nothing that is not stored yet. Never raises."""
-        for pack, _ in self._open.values():
+        for pack, *_ in self._open.values():
             pack.discard()
         self._open.clear()
         self._shipper.shutdown(wait=True)
@@ -131,21 +135,21 @@ class PackLine:
         self._shipper.shutdown(wait=True)
 
     def _ship(self, kind: int) -> None:
-        pack, _ = self._open.pop(kind)
+        pack, _, serial = self._open.pop(kind)
         try:
             finished = pack.finish()
         except BaseException:
             pack.discard()
             raise
         self.stored_sizes[kind] = self.stored_sizes.get(kind, 0) + finished.size
-        self._shipping.append(self._shipper.submit(self._ship_now, finished))
+        self._shipping.append(self._shipper.submit(self._ship_now, finished, serial))
         self._collect(wait_over=_UNSHIPPED_MAX)
 
     def _collect(self, *, wait_over: int) -> None:
         while self._shipping and (len(self._shipping) > wait_over or self._shipping[0].done()):
             self._shipping.pop(0).result()
 
-    def _ship_now(self, pack: FinishedPack) -> int:
+    def _ship_now(self, pack: FinishedPack, serial: int) -> int:
         try:
             key = pack_key(PackId(pack.pack_id))
             if not (isinstance(self._backend, TakesFiles) and self._backend.take_file(key, pack.path)):
@@ -170,7 +174,7 @@ class PackLine:
             ),
         )
         _log.info("pack.stored pack_no=%d pack=%s size=%d", pack_no, pack.pack_id.hex(), pack.size)
-        self.shipped[pack_no] = ShippedPack(pack_no, pack.pack_id, pack.size, pack.trailer_offset)
+        self.shipped[pack_no] = ShippedPack(serial, pack_no, pack.pack_id, pack.size, pack.trailer_offset)
         self._unindexed.append((pack_no, pack))
         if len(self._unindexed) >= _INDEX_BATCH_PACKS:
             self._index_batch()

@@ -2,9 +2,9 @@
 
 1. Stale sessions are fenced, records that are behind brought up to date (rules 7 and 15), and contents without images
    reaped, records first, then rows (rule 11).
-2. Packs that no content names are condemned and swept (rules 8 and 9).
-3. Packs that are needed in part are rewritten, in rounds that free as they go (rule 10).
-4. Objects without a row are swept (rule 12).
+2. Objects without a row are swept (rule 12).
+3. Packs that no content names are condemned and swept (rules 8 and 9).
+4. Packs that are needed in part are rewritten, in rounds that free as they go (rule 10).
 
 It works on a full disk: what the catalog must write then, the reserve gives; a rewrite that finds no room is left.
 After `recover` only fences and records are looked after, until a full check. Rules are those of DESIGN section 8.
@@ -119,9 +119,10 @@ class _Collection:
         content_count = spend(self._reap)
         catalog = self.wiring.catalog
         lease_count = catalog.read(partial(reading.lease_count, content_ids=catalog.dead_contents()))
+        # Before packs: the record of a save that died must not outlive what it names, or `recover` would show it.
+        orphans = spend(lambda: sweep_orphans(self.wiring, trust_catalog=trust_catalog))
         spend(self._free)
         self._repack()
-        orphans = spend(lambda: sweep_orphans(self.wiring, trust_catalog=trust_catalog))
         return GcReport(
             content_count=content_count,
             pack_count=len(self.swept),

@@ -102,6 +102,8 @@ class _Rewrite:
         self._beat_at_s = time.monotonic()
         self._cache = FrameCache(_FRAME_CACHE_SIZE)
         self._threads = thread_count(wiring.site.threads)
+        self._copies: dict[tuple[int, int], int] = {}
+        self._chunks: dict[bytes, int] = {}
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="casimg-repack")
         self._line = PackLine(
             session_id=session_id,
@@ -163,42 +165,53 @@ class _Rewrite:
     def _new_packs_of(self, marks: Marks) -> dict[int, set[int]]:
         """Return for each old pack the new ones that hold what is kept of it, by what the backend gives back of them.
 
-        Raises: PackDamagedError when a kept chunk is in none: then nothing may be switched.
+        Raises: PackDamagedError when a kept chunk is in none: then nothing may be switched. SessionFencedError.
         """
-        holders: dict[bytes, int] = {}
+        listed: dict[int, tuple[int, set[bytes]]] = {}
         for pack in self._line.shipped.values():
-            for chunk, *_ in self._wiring.load_trailer(pack).places():
-                holders.setdefault(chunk, pack.pack_no)
+            try:
+                places = self._wiring.load_trailer(pack).places()
+            except NotFoundError:
+                # A fenced session's new packs are garbage, and may be gone already; then this raises what is true.
+                self._wiring.catalog.heartbeat(self._session_id)
+                raise
+            listed[pack.serial] = pack.pack_no, {chunk for chunk, *_ in places}
         found: dict[int, set[int]] = {}
         for pack_no, row in self._rows.items():
             found[pack_no] = set()
-            for entry, (chunk, *_) in enumerate(marks.trailers[pack_no].places()):
+            for entry, (chunk, frame_offset, *_) in enumerate(marks.trailers[pack_no].places()):
                 if not marks.owner(pack_no, entry):
                     continue
-                holder = holders.get(chunk)
-                if holder is None:
+                # A chunk may be in several new packs: where this copy of it went, its neighbours went too.
+                serial = self._copies.get((pack_no, frame_offset), self._chunks.get(chunk, -1))
+                new, chunks = listed.get(serial, (0, set[bytes]()))
+                if chunk not in chunks:
                     key = pack_key(PackId(row.pack_id))
                     raise PackDamagedError(key, None, f"its chunk {chunk.hex()} is in no new pack")
-                found[pack_no].add(holder)
+                found[pack_no].add(new)
         return found
 
     def _write(self, marks: Marks) -> None:
         """Write what is kept, in the order of the newest contents' leaves."""
         target = FRAME_PLAIN_TARGET if self._kind == KIND_DATA else NODE_FRAME_PLAIN_TARGET
         todo = outputs(marks, self._rows, target)
-        running: deque[Future[Frame]] = deque()
+        running: deque[tuple[Copy | Group, Future[Frame]]] = deque()
         for done, output in enumerate(todo):
-            running.append(self._pool.submit(self._frame, marks, output))
+            running.append((output, self._pool.submit(self._frame, marks, output)))
             if len(running) > self._threads + 2:
-                self._append(running.popleft())
+                self._append(*running.popleft())
             self._tell(done, len(todo))
         while running:
-            self._append(running.popleft())
+            self._append(*running.popleft())
         self._tell(len(todo), len(todo))
 
-    def _append(self, future: "Future[Frame]") -> None:
+    def _append(self, output: "Copy | Group", future: "Future[Frame]") -> None:
         frame, ids, sizes = future.result()
-        self._line.append(self._kind, frame, ids, sizes)
+        serial = self._line.append(self._kind, frame, ids, sizes)
+        if isinstance(output, Copy):
+            self._copies[output.pack_no, output.frame.offset] = serial
+        for chunk in ids:
+            self._chunks.setdefault(chunk, serial)
 
     def _frame(self, marks: Marks, output: "Copy | Group") -> Frame:
         """Return the frame of an output; every chunk is checked against its id. Threads: any."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from casimg.backend.fault import FaultBackend
 from casimg.catalog import PackRow
 from casimg.catalog import packs as pack_rows
 from casimg.constants import KIND_DATA, KIND_METADATA
-from casimg.errors import BackendUnavailableError, CasimgError
+from casimg.errors import BackendUnavailableError, CasimgError, SessionFencedError
+from casimg.gc import repack
 from casimg.gc.plan import plan_collection
 from casimg.gc.repack import RepackFigures, rewrite
 from casimg.gc.waste import RepackRules, Victim, choose, measure
@@ -223,6 +225,27 @@ def test_an_open_file_reads_on_while_its_packs_are_rewritten(repo: Repository) -
             repo.delete(f"g{number}")
         assert collect(repo).repack_pack_count > 0
         assert file.read() == found[5][100_000:]
+
+
+def test_a_fenced_rewrite_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that was fenced and whose new packs are gone says that, switches nothing, and can be run again."""
+    with casimg.create(tmp_path / "r", chunk_size=4096) as repo, casimg.open(tmp_path / "r") as other:
+        found = generations(repo, 3)
+        repo.delete("g0")
+        moves = repack._Rewrite._moves
+
+        def fenced(self: repack._Rewrite, *arguments: Any) -> Any:
+            monkeypatch.undo()
+            repo._wiring.catalog.fence_stale(heartbeat_age_s=-1)
+            assert collect(other, RepackRules(unused_max=1)).pack_count > 0
+            return moves(self, *arguments)
+
+        monkeypatch.setattr(repack._Rewrite, "_moves", fenced)
+        with pytest.raises(SessionFencedError):
+            collect(repo)
+        assert collect(repo).repack_pack_count > 0
+        assert [read(repo, name) for name in ("g1", "g2")] == found[1:]
+        assert repo.check(read_data=True).problems == ()
 
 
 def test_two_repacks_at_once(tmp_path: Path) -> None:
