@@ -15,7 +15,7 @@ from pathlib import Path
 from casimg.backend.base import Backend, TakesFiles
 from casimg.catalog import Catalog, NewPack
 from casimg.constants import DOMAIN_DEFAULT, PACK_FLUSH_AFTER_S, PACK_SIZE_TARGET
-from casimg.errors import ObjectDamagedError
+from casimg.errors import NotFoundError, ObjectDamagedError
 from casimg.ids import PackId, SessionId
 from casimg.index import Index
 from casimg.pack.keys import pack_key
@@ -155,7 +155,12 @@ class PackLine:
             if not (isinstance(self._backend, TakesFiles) and self._backend.take_file(key, pack.path)):
                 with pack.path.open("rb") as source:
                     self._backend.put(key, source, pack.size)
-            found = self._backend.stat(key)
+            try:
+                found = self._backend.stat(key)
+            except NotFoundError:
+                # What a fenced session puts is an orphan, and may be swept at once; then this raises what is true.
+                self._catalog.heartbeat(self._session_id)
+                raise
             if found.size != pack.size:
                 raise ObjectDamagedError(key, None, f"the backend kept {found.size} of {pack.size} bytes")
         finally:

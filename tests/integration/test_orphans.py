@@ -10,6 +10,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 import casimg
+from casimg.backend.fault import FaultBackend
 from casimg.catalog import migrate
 from casimg.catalog.migrate import REVISIONS
 from casimg.ids import ImageId, PackId, new_image_id, new_session_id
@@ -96,6 +97,25 @@ def test_many_unexplained_packs_are_suspicious(repo: Repository) -> None:
     for _ in range(17):
         orphan_pack(repo)
     assert "have no row" in (repo.plan_gc().execute().orphans_refused or "")
+
+
+def test_a_fenced_writer_whose_pack_was_swept_says_so(repo: Repository) -> None:
+    """A put whose session was fenced and whose pack is gone before it is looked at fails as fenced, not as damaged."""
+    wiring = repo._wiring
+    real = wiring.backend
+
+    def sweep(verb: str, key: str, _count: int) -> Exception | None:
+        if verb == "stat" and key.startswith("packs/"):
+            wiring.backend = real
+            wiring.catalog.fence_stale(heartbeat_age_s=-1)
+            repo.plan_gc().execute()
+        return None
+
+    wiring.backend = FaultBackend(real, sweep)
+    with pytest.raises(casimg.errors.SessionFencedError):
+        repo.put([os.urandom(100_000)], name="image")
+    assert repo.images() == []
+    assert repo.plan_gc().execute().orphan_count == 0
 
 
 @pytest.mark.parametrize("key", ["packs/00/nonsense", "records/nonsense/x", "packs/00/" + "1" * 64])
