@@ -38,6 +38,9 @@ REPACKS = (
     RepackRules(unused_max=0.0, small_size=9000, small_count=2),
 )
 """All that is unused; merging what is small; both, in one round."""
+PACK_BY_PACK = RepackRules(unused_max=0.0, small_count=1000, round_size=1)
+WORST_PACKS = RepackRules(unused_max=0.9, small_size=6000, small_count=1, round_size=1)
+"""Two that hold different packs, one at a time: all with something unused; those of which most is, and small ones."""
 
 
 def writer(*specs: Spec, tries: int = 2) -> Work:
@@ -122,20 +125,23 @@ def reader(*, count: int = 2) -> Work:
     return work
 
 
-def collector(*, count: int = 2, plans: bool = False, repacks: float = 0.0) -> Work:
+def collector(
+    *, count: int = 2, plans: bool = False, repacks: float = 0.0, rules: tuple[RepackRules, ...] = REPACKS
+) -> Work:
     """Collect garbage, sometimes after a look at the plan.
 
     Args:
         repacks: how often packs needed in part are rewritten too, from 0 to 1.
+        rules: of which one is chosen then.
     """
 
     def work(world: World, wiring: Wiring, rng: random.Random) -> None:
         for _ in range(count):
-            rules = rng.choice(REPACKS) if rng.random() < repacks else NO_REPACK
+            chosen = rng.choice(rules) if rng.random() < repacks else NO_REPACK
             try:
                 if plans and rng.random() < 0.25:
-                    plan_collection(wiring, rules)
-                collect(wiring, rules)
+                    plan_collection(wiring, chosen)
+                collect(wiring, chosen)
             except TryAgainError:
                 continue
 

@@ -345,13 +345,23 @@ MUTANTS = (
         _NO_PACK_CHECK,
         seeds=300,
     ),
-    # Not noticed by any schedule tried so far: two repackers that see the same places choose the same copy, and one of
-    # them writes it anew. Places that only one of them knows would be needed.
-    _covered(
+    _mutant(
         "repack drops chunks held elsewhere",
-        "repackers choose the same copy",
-        scenarios.TWO_REPACKERS,
+        "I1",
+        scenarios.RELYING_REPACKERS,
         Edit(_SWITCH, "elif move.old in named and move.relied <= named:", "elif move.old in named:"),
+        seeds=100,
+    ),
+    _mutant(
+        "marks without what is relied on",
+        "I1",
+        scenarios.RELYING_REPACKERS,
+        Edit(
+            "casimg.gc.marks:_ContentWalk._touch",
+            "self.reach.relied.setdefault(pack_no, set()).add(place.pack_no)",
+            "pass",
+        ),
+        seeds=100,
     ),
     _covered("switch condemns the old pack", "the sweep looks at rows", scenarios.REPACKED_WRITER, _SWITCH_CONDEMNS),
     _mutant(

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation import actors
@@ -61,7 +62,7 @@ def run_schedule(arena: Arena, scenario: Scenario, seed: int, *, keep_trace: boo
     world = arena.world(seed, scenario.template, scenario.faults(choice), make)
     scheduler = world.scheduler
     for name, work in scenario.cast(choice):
-        _enlist(world, name, work, choice)
+        _enlist(world, name, work, choice, scenario.hosts)
     # Some schedules end in the middle: all die now.
     cut = choice.randrange(10, scenario.length) if choice.random() < 0.3 else _STEP_COUNT_MAX
 
@@ -85,8 +86,8 @@ def run_schedule(arena: Arena, scenario: Scenario, seed: int, *, keep_trace: boo
     return outcome
 
 
-def _enlist(world: World, name: str, work: actors.Work, choice: random.Random) -> None:
-    host = choice.randrange(HOST_COUNT)
+def _enlist(world: World, name: str, work: actors.Work, choice: random.Random, hosts: Sequence[int]) -> None:
+    host = choice.choice(hosts)
     rng = random.Random(choice.randrange(1 << 60))
     wiring = world.wiring(host)
     world.scheduler.add(name, host, lambda: work(world, wiring, rng))

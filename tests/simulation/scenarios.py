@@ -21,6 +21,7 @@ class Scenario:
         length: about how many steps there are.
         crashes, sleeps: at most so many.
         holds: beginnings of steps before which most actors sleep a while: where the race is.
+        hosts: where they run: the index of the first knows every pack, of the second none, of the third some.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scenario:
     crashes: int = 0
     sleeps: int = 1
     holds: tuple[str, ...] = ()
+    hosts: tuple[int, ...] = (0, 1, 2)
     busy: float = 0.0
     lost: float = 0.0
     again: float = 0.0
@@ -224,6 +226,17 @@ TWO_REPACKERS = Scenario(
     250,
     holds=("write switch",),
 )
+RELYING_REPACKERS = Scenario(
+    "relying-repackers",
+    "relied",
+    _cast(
+        ("repacker", actors.collector(count=1, repacks=1.0, rules=(actors.PACK_BY_PACK,))),
+        ("other", actors.collector(count=2, repacks=1.0, rules=(actors.WORST_PACKS,))),
+    ),
+    200,
+    holds=("write switch",),
+    hosts=(0,),
+)
 
 AIMED = (
     *(FENCED_WRITER, WRITER_AND_GARBAGE, CANCELLED_WRITER, REPEATED_ANSWERS, TWINS, ORPHANED_SNAPSHOT, ORPHANED_ROW),
@@ -237,7 +250,7 @@ AIMED = (
         DOUBLED_READERS,
         REPACKED_READERS,
     ),
-    *(REPACKED_WRITER, FENCED_REPACK, TWO_REPACKERS),
+    *(REPACKED_WRITER, FENCED_REPACK, TWO_REPACKERS, RELYING_REPACKERS),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 
