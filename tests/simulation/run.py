@@ -104,18 +104,25 @@ def _end(world: World) -> None:
     def collect_all() -> None:
         for _ in range(_COLLECTIONS_MAX):
             before = world.database.raw.total_changes
-            actors.collect(wiring, rules)
+            actors.collect(wiring, rules, world.invariants.damage)
             world.invariants.look()
             # A collection always counts the epoch up, for condemning and for orphans: nothing else may change.
             if world.database.raw.total_changes - before <= _IDLE_CHANGES:
                 return
         raise ViolationError("I3", f"{_COLLECTIONS_MAX} collections are not enough")
 
+    if world.invariants.damage:
+        for _ in range(2):
+            world.unstepped(lambda: actors.repair(wiring))
+            world.invariants.look()
+        world.invariants.look_after_the_last_repair()
     world.unstepped(collect_all)
     world.invariants.look_at_the_end()
     host = world.rng.randrange(HOST_COUNT)
     fresh = world.wiring(host)
     for image in world.unstepped(fresh.catalog.images):
+        if world.invariants.missing_of(str(image.content_id)):
+            continue
         if not world.unstepped(lambda image=image: actors.read_image(world, fresh, image)):  # type: ignore[misc]
             raise ViolationError("R", f"image {image.name} cannot be read at the end")
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from casimg.constants import KIND_DATA
 from tests.simulation import actors
 from tests.simulation.actors import Work
 from tests.simulation.ports import Faults
@@ -51,7 +52,8 @@ def _everything(rng: random.Random) -> Cast:
         ("writer", actors.writer),
         ("changed", actors.disk_snapshot),
         ("row", actors.row_snapshot),
-        ("deleter", actors.deleter),
+        ("deleter", lambda: actors.deleter(flushes=rng.random() < 0.5)),
+        ("changer", actors.changer),
         ("reader", actors.reader),
         ("fencer", actors.fencer),
         ("follower", actors.follower),
@@ -226,6 +228,58 @@ TWO_REPACKERS = Scenario(
     250,
     holds=("write switch",),
 )
+CHANGED_IMAGES = Scenario(
+    "changed-images",
+    "one",
+    _cast(
+        ("changer", actors.changer()),
+        ("other", actors.changer()),
+        ("deleter", actors.deleter(count=1, flushes=True)),
+        ("collector", actors.collector()),
+    ),
+    120,
+    crashes=1,
+    holds=("put records", "write _put_anew"),
+    busy=0.02,
+    lost=0.05,
+    refused=0.03,
+    late=0.03,
+)
+CHANGERS = Scenario(
+    "changers",
+    "one",
+    _cast(("changer", actors.changer(count=3)), ("other", actors.changer(count=3)), ("third", actors.changer())),
+    120,
+    holds=("put records", "write _put_anew"),
+    lost=0.05,
+)
+REPAIRED = Scenario(
+    "repaired",
+    "copies",
+    _cast(
+        ("breaker", actors.breaker()),
+        ("repairer", actors.repairer()),
+        ("reader", actors.reader(count=1)),
+        ("writer", actors.writer((1, 2, 3, 4, 5, 6, 7, 8))),
+        ("deleter", actors.deleter(count=1)),
+        ("collector", actors.collector(repacks=0.5)),
+    ),
+    250,
+    crashes=1,
+    holds=("write switch",),
+)
+REPAIRED_REPACK = Scenario(
+    "repaired-repack",
+    "relied",
+    _cast(
+        ("breaker", actors.breaker(kinds=(KIND_DATA,))),
+        ("repacker", actors.collector(count=1, repacks=1.0, rules=(actors.PACK_BY_PACK,))),
+        ("repairer", actors.repairer(count=1)),
+    ),
+    100,
+    holds=("write switch", "write mark_damaged"),
+    hosts=(0,),
+)
 RELYING_REPACKERS = Scenario(
     "relying-repackers",
     "relied",
@@ -250,7 +304,16 @@ AIMED = (
         DOUBLED_READERS,
         REPACKED_READERS,
     ),
-    *(REPACKED_WRITER, FENCED_REPACK, TWO_REPACKERS, RELYING_REPACKERS),
+    *(
+        REPACKED_WRITER,
+        FENCED_REPACK,
+        TWO_REPACKERS,
+        RELYING_REPACKERS,
+        CHANGED_IMAGES,
+        CHANGERS,
+        REPAIRED,
+        REPAIRED_REPACK,
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 
