@@ -14,7 +14,7 @@
         rows; the record of a deleted one is gone, or the outbox says that it must go
     I11 after damage: a chunk that a content's packs give stays findable, unless what it now rests on is damaged and no
         check has said so; new contents lack nothing but what was damaged
-    I12 after a last repair: what an image lacks is in no live pack
+    I12 after a last repair: what an image lacks is in no pack that is live or condemned
     L   orphans are never refused: this catalog is never restored from a backup
     R   a read that began on an active image ends with the right bytes
     E   nobody sees an error that its caller cannot expect
@@ -175,7 +175,7 @@ class Invariants:
         """I12."""
         objects = self.network.store.objects
         there: set[bytes] = set()
-        rows = "SELECT pack_id, trailer_offset FROM packs WHERE state = 'live'"
+        rows = "SELECT pack_id, trailer_offset FROM packs WHERE state IN ('live', 'condemned')"
         for pack_id, trailer_offset in self.raw.execute(rows):
             if pack_key(pack_id) in objects:
                 there |= self._entries(objects, pack_id, trailer_offset) - self.damage.get(pack_id, frozenset())
