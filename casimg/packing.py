@@ -15,7 +15,7 @@ from pathlib import Path
 from casimg.backend.base import Backend, TakesFiles
 from casimg.catalog import Catalog, NewPack
 from casimg.constants import DOMAIN_DEFAULT, PACK_FLUSH_AFTER_S, PACK_SIZE_TARGET
-from casimg.errors import ObjectDamagedError
+from casimg.errors import NotFoundError, ObjectDamagedError
 from casimg.ids import PackId, SessionId
 from casimg.index import Index
 from casimg.pack.keys import pack_key
@@ -151,7 +151,12 @@ class PackLine:
             if not (isinstance(self._backend, TakesFiles) and self._backend.take_file(key, pack.path)):
                 with pack.path.open("rb") as source:
                     self._backend.put(key, source, pack.size)
-            found = self._backend.stat(key)
+            try:
+                found = self._backend.stat(key)
+            except NotFoundError:
+                # Of a session fenced meanwhile gc sweeps what has no row; that error can be retried.
+                self._catalog.heartbeat(self._session_id)
+                raise
             if found.size != pack.size:
                 raise ObjectDamagedError(key, None, f"the backend kept {found.size} of {pack.size} bytes")
         finally:
