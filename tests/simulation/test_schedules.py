@@ -33,10 +33,11 @@ def test_nothing_is_lost_in_any_order(first: int) -> None:
         ("repaired", 91),
         ("calm", 2671),
         ("calm", 4481),
+        ("orphaned-snapshot", 20054),
     ],
 )
 def test_what_a_seed_once_found_stays_mended(scenario: str, seed: int) -> None:
-    """No good copy is given up for a damaged one, none in a condemned pack overlooked, and a fence is told as one."""
+    """No good copy is given up or overlooked, and no fence or deletion is told as damage."""
     summary = run_seeds(range(seed, seed + 1), scenario)
     assert not summary.violations, "\n\n".join(summary.violations)
 
