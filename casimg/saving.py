@@ -17,7 +17,7 @@ from casimg.catalog import ImageRow, NewContent, NewImage, SessionRow, TreeRow
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, ImageNotFoundError, InputError
+from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -205,7 +205,11 @@ def _dirty_blocks(
         raise InputError("a map of changed ranges needs the parent image it is relative to")
     if not isinstance(source, FileSource):
         raise InputError("a map of changed ranges needs a file or block device, not a stream")
-    tree = plain_tree(wiring.catalog.content(_content_of(parent)))
+    content_id = _content_of(parent)
+    try:
+        tree = plain_tree(wiring.catalog.content(content_id))
+    except CatalogDamagedError:
+        raise wiring.gone(content_id) from None
     return dirty_blocks("(ranges)", changed, source.size, tree.size)
 
 

@@ -139,7 +139,7 @@ class Wiring:
         def refresh() -> Mapping[int, PackRef]:
             fresh = self.catalog.read(lambda connection: reading.packs_to_read(connection, content_id))
             if fresh is None:
-                raise self._gone(content_id)
+                raise self.gone(content_id)
             rows.update((row.pack_no, row) for row in fresh)
             self._cover(fresh)
             return _refs({row.pack_no: row for row in fresh})
@@ -149,7 +149,7 @@ class Wiring:
         try:
             content = self.catalog.content(content_id)
         except CatalogDamagedError:
-            raise self._gone(content_id) from None
+            raise self.gone(content_id) from None
         return ContentReader(
             content_id=content_id,
             tree=plain_tree(content),
@@ -163,7 +163,7 @@ class Wiring:
             on_read=on_read,
         )
 
-    def _gone(self, content_id: ContentId) -> CasimgError:
+    def gone(self, content_id: ContentId) -> CasimgError:
         """Return what to raise for a content without a row: its image was deleted, or the catalog lost it."""
         if self.catalog.read(lambda connection: reading.is_named(connection, content_id)):
             return CatalogDamagedError(f"content {content_id}", "an image names it, but it has no complete row")

@@ -22,7 +22,8 @@ class Move:
     Attributes:
         old: pack the content shall name no more; None to add packs only.
         new: packs that together hold every chunk of `old` that the content reaches, but for those held by `relied`.
-        relied: packs the content names that hold the rest: the row of `old` goes only while all of them are named.
+        relied: packs the content names that hold the rest: the row of `old` goes only while all of them are named,
+            and neither they nor `new` are known to be damaged.
     """
 
     content_id: ContentId
@@ -118,6 +119,8 @@ def switch(connection: Connection, session_id: SessionId, moves: Sequence[Move])
         == 1
     ]
     hold_packs(connection, {pack_no for move in moves for pack_no in move.new})
+    # A check that found damage since the marking must not cost the good copy.
+    damaged = _damaged(connection, {pack_no for move in moves for pack_no in (*move.new, *move.relied)})
     touched: set[int] = set()
     count = 0
     for content_id in locked:
@@ -133,7 +136,7 @@ def switch(connection: Connection, session_id: SessionId, moves: Sequence[Move])
             if move.old is None:
                 coming.update(move.new)
                 touched |= named
-            elif move.old in named and move.relied <= named:
+            elif move.old in named and move.relied <= named and damaged.isdisjoint((*move.new, *move.relied)):
                 going.add(move.old)
                 coming.update(move.new)
                 count += 1
@@ -153,6 +156,14 @@ def switch(connection: Connection, session_id: SessionId, moves: Sequence[Move])
             update(packs).where(packs.c.pack_no.in_(batch)).values(live_plain_size=None, loss_no=packs.c.loss_no + 1)
         )
     return count
+
+
+def _damaged(connection: Connection, pack_nos: Collection[int]) -> set[int]:
+    found: set[int] = set()
+    for batch in batches(sorted(pack_nos)):
+        query = select(packs.c.pack_no).where(packs.c.pack_no.in_(batch), packs.c.damaged_at.is_not(None))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def newest_unsettled(connection: Connection) -> list[ContentId]:

@@ -181,6 +181,10 @@ class _Repair:
                 found[content_id] = needs
             if self._progress is not None:
                 self._progress(Progress("repair", number, len(content_ids)))
+        if any(needs.lost for needs in found.values()):
+            # A collection that is not done yet may still hold it; the commit revives the pack, or refuses when it went.
+            condemned = self._wiring.catalog.all_packs(("condemned",))
+            survey.rely_on(row for row in condemned if not row.damaged)
         # Found once, a node may lead to others that are to be looked for too.
         while any(needs.lost for needs in found.values()) and survey.look_everywhere():
             for content_id in [content_id for content_id, needs in found.items() if needs.lost]:

@@ -99,6 +99,13 @@ class Survey:
             return None
         return needs
 
+    def rely_on(self, rows: Iterable[PackRow]) -> None:
+        """Let copies in these packs count too; that they are still there is for the commit to see."""
+        for row in rows:
+            if row.pack_no not in self._damaged:
+                self._rows[row.pack_no] = row
+                self._live.add(row.pack_no)
+
     def look_everywhere(self) -> bool:
         """Look for what was not found in the entry lists of all live packs, not only by the index.
 

@@ -6,11 +6,13 @@ try; any other is a violation.
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from casimg.assemble import ContentReader
-from casimg.catalog import ImageRow
+from casimg.catalog import ImageChange, ImageRow
 from casimg.catalog.sessions import fence_stale
+from casimg.check import find_problems
+from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import (
     DamageError,
     ImageNotFoundError,
@@ -21,10 +23,14 @@ from casimg.errors import (
 )
 from casimg.gc.plan import CollectionPlan, plan_collection
 from casimg.gc.waste import RepackRules
+from casimg.ids import PackId
 from casimg.leasing import open_leased
 from casimg.manifest.walk import load_leaf
+from casimg.pack.keys import pack_key
+from casimg.repair.heal import heal
 from casimg.restore import spans
-from casimg.results import GcPlan, GcReport
+from casimg.results import CheckReport, GcPlan, GcReport
+from casimg.updating import delete, update
 from casimg.wiring import Wiring
 from tests.simulation.truth import PROPERTY, Spec, bytes_of, changed_spec, decode_spec, random_spec
 from tests.simulation.violation import ViolationError
@@ -38,6 +44,9 @@ REPACKS = (
     RepackRules(unused_max=0.0, small_size=9000, small_count=2),
 )
 """All that is unused; merging what is small; both, in one round."""
+PACK_BY_PACK = RepackRules(unused_max=0.0, small_count=1000, round_size=1)
+WORST_PACKS = RepackRules(unused_max=0.9, small_size=6000, small_count=1, round_size=1)
+"""Two that hold different packs, one at a time: all with something unused; those of which most is, and small ones."""
 
 
 def writer(*specs: Spec, tries: int = 2) -> Work:
@@ -84,13 +93,39 @@ def row_snapshot(*, tries: int = 2) -> Work:
     return work
 
 
-def deleter(*, count: int = 2) -> Work:
-    """Delete images."""
+def changer(*, count: int = 2) -> Work:
+    """Change name and properties of images; their records follow."""
 
     def work(world: World, wiring: Wiring, rng: random.Random) -> None:
         for _ in range(count):
             image = _choose(world, wiring, rng)
-            if image is not None:
+            if image is None:
+                return
+            name = _name(rng) if rng.random() < 0.5 else None
+            note = {} if name is not None and rng.random() < 0.3 else {"note": f"{rng.randrange(100)}"}
+            unset = ("note",) if not note else ()
+            change = ImageChange(name=name, properties=note, unset=unset)
+            own = name is not None and name.startswith("own-")
+            _tried(world, lambda: update(wiring, image, change, same_name=not own), image)  # noqa: B023
+
+    return work
+
+
+def deleter(*, count: int = 2, flushes: bool = False) -> Work:
+    """Delete images.
+
+    Args:
+        flushes: remove their records too, as an API does at once and a collection else.
+    """
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            image = _choose(world, wiring, rng)
+            if image is None:
+                continue
+            if flushes:
+                _tried(world, lambda: delete(wiring, image.id), image)  # noqa: B023
+            else:
                 _tried(world, lambda: wiring.catalog.delete_image(image.id), image)  # noqa: B023
 
     return work
@@ -122,24 +157,68 @@ def reader(*, count: int = 2) -> Work:
     return work
 
 
-def collector(*, count: int = 2, plans: bool = False, repacks: float = 0.0) -> Work:
+def collector(
+    *, count: int = 2, plans: bool = False, repacks: float = 0.0, rules: tuple[RepackRules, ...] = REPACKS
+) -> Work:
     """Collect garbage, sometimes after a look at the plan.
 
     Args:
         repacks: how often packs needed in part are rewritten too, from 0 to 1.
+        rules: of which one is chosen then.
     """
 
     def work(world: World, wiring: Wiring, rng: random.Random) -> None:
         for _ in range(count):
-            rules = rng.choice(REPACKS) if rng.random() < repacks else NO_REPACK
+            chosen = rng.choice(rules) if rng.random() < repacks else NO_REPACK
             try:
                 if plans and rng.random() < 0.25:
-                    plan_collection(wiring, rules)
-                collect(wiring, rules)
+                    plan_collection(wiring, chosen)
+                collect(wiring, chosen, world.invariants.damage)
             except TryAgainError:
                 continue
+            except (DamageError, NotFoundError):
+                if not world.invariants.damage:
+                    raise
 
     return work
+
+
+def breaker(*, count: int = 1, kinds: tuple[int, ...] = (KIND_DATA, KIND_METADATA)) -> Work:
+    """Damage packs: an object goes, or a frame of it is unreadable. What only it held is lost."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            world.scheduler.step("damage a pack")
+            rows = world.database.raw.execute(_BREAKABLE).fetchall()
+            objects = world.network.store.objects
+            there = [row[:2] for row in rows if row[2] in kinds and pack_key(PackId(row[0])) in objects]
+            if there:
+                frame = rng.randrange(4) if rng.random() < 0.6 else None
+                pack_id, trailer_offset = rng.choice(there)
+                world.invariants.break_pack(pack_id, trailer_offset, frame)
+
+    return work
+
+
+_BREAKABLE = "SELECT pack_id, trailer_offset, kind FROM packs WHERE state = 'live' ORDER BY pack_no"
+
+
+def repairer(*, count: int = 2) -> Work:
+    """Check everything and mend what is found."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            # Also when a condemned pack went that held what is lost otherwise.
+            with contextlib.suppress(TryAgainError):
+                repair(wiring)
+
+    return work
+
+
+def repair(wiring: Wiring) -> CheckReport:
+    """Read everything and mend what is found."""
+    found = find_problems(wiring, read_data=True, subset=None, progress=None)
+    return heal(wiring, found, wiring.follow, None)
 
 
 def fencer(*, count: int = 2) -> Work:
@@ -182,12 +261,12 @@ def fence(world: World, wiring: Wiring, session_id: str) -> None:
         return
 
 
-def collect(wiring: Wiring, rules: RepackRules = NO_REPACK) -> GcReport:
-    """Run a collection."""
+def collect(wiring: Wiring, rules: RepackRules = NO_REPACK, damage: Collection[bytes] = ()) -> GcReport:
+    """Run a collection; a repack may find packs damaged only where, in the end, there is damage."""
     report = CollectionPlan(wiring, _NO_PLAN, rules).execute()
     if report.orphans_refused is not None:
         raise ViolationError("L", report.orphans_refused)
-    if report.repack_failed:
+    if report.repack_failed and not damage:
         raise ViolationError("R", f"a repack found packs damaged: {report.repack_failed}")
     return report
 
@@ -214,6 +293,11 @@ def read_image(world: World, wiring: Wiring, image: ImageRow) -> bool:
             raise ViolationError("R", f"image {image.name} cannot be read: {error}") from error
         return False
     except (DamageError, NotFoundError) as error:
+        # What a deleted image lacks is not followed.
+        if image.content_id in world.invariants.lossy or (
+            world.invariants.damage and world.status_of(image.id) != "active"
+        ):
+            return False
         raise ViolationError("R", f"image {image.name} cannot be read: {error}") from error
     if data != expected:
         raise ViolationError("R", f"image {image.name} was read with wrong bytes")
@@ -254,5 +338,9 @@ def _tried(world: World, action: Callable[[], object], parent: ImageRow | None) 
         # Its parent was deleted meanwhile, or the image itself while it was being saved.
         if world.status_of(error.ref) == "active" or (parent is None and world.status_of(error.ref) == "absent"):
             raise ViolationError("E", str(error)) from error
+        return False
+    except (DamageError, NotFoundError):
+        if not world.invariants.damage:
+            raise
         return False
     return True

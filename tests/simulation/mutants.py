@@ -148,13 +148,27 @@ _SWITCH_CONDEMNS = Edit(
     '        state="condemned", condemned_epoch=epoch, condemned_at=0))\n'
     "    touched: set[int] = set()\n",
 )
+_WRITTEN = "casimg.catalog.changes:written"
+_PUT_ANEW = "casimg.records:_put_anew"
+_NO_REVISION = Edit(_WRITTEN, "images.c.revision == image.revision,", "")
+_NO_SESSION_OF_IMAGE = Edit(_WRITTEN, "images.c.session_id == image.session_id,", "")
+_GIVEN_UP = Edit("casimg.catalog.repair:switch", "gone = still if healing.whole else set()", "gone = still")
+_RECORD_OVERWRITTEN = (
+    Edit(
+        _PUT_ANEW,
+        "put_record(wiring, session_id, image, content, behind.packs)",
+        "put_record(wiring, image.session_id, image, content, behind.packs)",
+    ),
+    Edit(_WRITTEN, ".values(session_id=session_id)", ".values(revision=images.c.revision)"),
+    Edit(_PUT_ANEW, "wiring.backend.delete(record_key(image.id, image.session_id))", "pass"),
+)
 
 
 def _mutant(name: str, kinds: str, scenario: Scenario, *edits: Edit, seeds: int = 60) -> Mutant:
     return Mutant(name, edits, scenario, frozenset(kinds.split()), seeds)
 
 
-def _covered(name: str, by: str, scenario: Scenario, *edits: Edit, seeds: int = 20) -> Mutant:
+def _covered(name: str, by: str, scenario: Scenario, *edits: Edit, seeds: int = 40) -> Mutant:
     return Mutant(name, edits, scenario, seeds=seeds, covered=by)
 
 
@@ -331,6 +345,29 @@ MUTANTS = (
         Edit("casimg.assemble:ContentReader._find_again", "fresh = self._refresh()", "fresh = search.packs"),
         seeds=150,
     ),
+    # Changes and records
+    _mutant(
+        "change without outbox row",
+        "I10",
+        scenarios.CHANGED_IMAGES,
+        Edit("casimg.catalog.changes:change_image", "note_change(connection, image_id)", "pass"),
+    ),
+    _mutant(
+        "delete without outbox row",
+        "I10",
+        scenarios.CHANGED_IMAGES,
+        Edit("casimg.catalog.images:delete_image", "note_change(connection, image_id)", "pass"),
+    ),
+    _covered("record of an older revision", "the image has another session", scenarios.CHANGERS, _NO_REVISION),
+    _covered("record beside another one", "the image has another revision", scenarios.CHANGERS, _NO_SESSION_OF_IMAGE),
+    _mutant("record that compares neither", "I10", scenarios.CHANGERS, _NO_REVISION, _NO_SESSION_OF_IMAGE, seeds=150),
+    _mutant("record overwritten", "I10", scenarios.CHANGERS, *_RECORD_OVERWRITTEN, seeds=150),
+    _covered(
+        "all changes forgotten at once",
+        "the image has the revision that was read",
+        scenarios.CHANGERS,
+        Edit("casimg.catalog.outbox:forget_changes", "outbox.c.seq <= seq", "True"),
+    ),
     # Repack
     _mutant("switch moves all rows", "I1", scenarios.REPACKED_WRITER, _ALL_ROWS, seeds=200),
     _mutant("switch in two transactions", "I1", scenarios.REPACKED_WRITER, _TWO_TRANSACTIONS),
@@ -345,13 +382,23 @@ MUTANTS = (
         _NO_PACK_CHECK,
         seeds=300,
     ),
-    # Not noticed by any schedule tried so far: two repackers that see the same places choose the same copy, and one of
-    # them writes it anew. Places that only one of them knows would be needed.
-    _covered(
+    _mutant(
         "repack drops chunks held elsewhere",
-        "repackers choose the same copy",
-        scenarios.TWO_REPACKERS,
-        Edit(_SWITCH, "elif move.old in named and move.relied <= named:", "elif move.old in named:"),
+        "I1",
+        scenarios.RELYING_REPACKERS,
+        Edit(_SWITCH, "elif move.old in named and move.relied <= named and", "elif move.old in named and"),
+        seeds=100,
+    ),
+    _mutant(
+        "marks without what is relied on",
+        "I1",
+        scenarios.RELYING_REPACKERS,
+        Edit(
+            "casimg.gc.marks:_ContentWalk._touch",
+            "self.reach.relied.setdefault(pack_no, set()).add(place.pack_no)",
+            "pass",
+        ),
+        seeds=100,
     ),
     _covered("switch condemns the old pack", "the sweep looks at rows", scenarios.REPACKED_WRITER, _SWITCH_CONDEMNS),
     _mutant(
@@ -361,5 +408,31 @@ MUTANTS = (
         _SWITCH_CONDEMNS,
         _NO_SECOND_LOOK,
         seeds=200,
+    ),
+    # Damage and repair
+    _covered(
+        "repair gives up a pack although something is lost",
+        "it has copied what could be read",
+        scenarios.REPAIRED,
+        _GIVEN_UP,
+    ),
+    _mutant(
+        "repair gives up a pack and copies nothing",
+        "I11",
+        scenarios.REPAIRED,
+        _GIVEN_UP,
+        Edit(
+            "casimg.repair.heal:_Repair._run",
+            "placed = self._copy(survey, held, {number for needs in found for number in needs.copied})",
+            "placed: dict[int, int] = {}",
+        ),
+        seeds=150,
+    ),
+    _mutant(
+        "repack relies on damaged packs",
+        "I11",
+        scenarios.REPAIRED_REPACK,
+        Edit(_SWITCH, "and damaged.isdisjoint((*move.new, *move.relied)):", ":"),
+        seeds=100,
     ),
 )

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation import actors
@@ -61,7 +62,7 @@ def run_schedule(arena: Arena, scenario: Scenario, seed: int, *, keep_trace: boo
     world = arena.world(seed, scenario.template, scenario.faults(choice), make)
     scheduler = world.scheduler
     for name, work in scenario.cast(choice):
-        _enlist(world, name, work, choice)
+        _enlist(world, name, work, choice, scenario.hosts)
     # Some schedules end in the middle: all die now.
     cut = choice.randrange(10, scenario.length) if choice.random() < 0.3 else _STEP_COUNT_MAX
 
@@ -85,8 +86,8 @@ def run_schedule(arena: Arena, scenario: Scenario, seed: int, *, keep_trace: boo
     return outcome
 
 
-def _enlist(world: World, name: str, work: actors.Work, choice: random.Random) -> None:
-    host = choice.randrange(HOST_COUNT)
+def _enlist(world: World, name: str, work: actors.Work, choice: random.Random, hosts: Sequence[int]) -> None:
+    host = choice.choice(hosts)
     rng = random.Random(choice.randrange(1 << 60))
     wiring = world.wiring(host)
     world.scheduler.add(name, host, lambda: work(world, wiring, rng))
@@ -103,18 +104,25 @@ def _end(world: World) -> None:
     def collect_all() -> None:
         for _ in range(_COLLECTIONS_MAX):
             before = world.database.raw.total_changes
-            actors.collect(wiring, rules)
+            actors.collect(wiring, rules, world.invariants.damage)
             world.invariants.look()
             # A collection always counts the epoch up, for condemning and for orphans: nothing else may change.
             if world.database.raw.total_changes - before <= _IDLE_CHANGES:
                 return
         raise ViolationError("I3", f"{_COLLECTIONS_MAX} collections are not enough")
 
+    if world.invariants.damage:
+        for _ in range(2):
+            world.unstepped(lambda: actors.repair(wiring))
+            world.invariants.look()
+        world.invariants.look_after_the_last_repair()
     world.unstepped(collect_all)
     world.invariants.look_at_the_end()
     host = world.rng.randrange(HOST_COUNT)
     fresh = world.wiring(host)
     for image in world.unstepped(fresh.catalog.images):
+        if world.invariants.missing_of(str(image.content_id)):
+            continue
         if not world.unstepped(lambda image=image: actors.read_image(world, fresh, image)):  # type: ignore[misc]
             raise ViolationError("R", f"image {image.name} cannot be read at the end")
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from casimg.constants import KIND_DATA
 from tests.simulation import actors
 from tests.simulation.actors import Work
 from tests.simulation.ports import Faults
@@ -21,6 +22,7 @@ class Scenario:
         length: about how many steps there are.
         crashes, sleeps: at most so many.
         holds: beginnings of steps before which most actors sleep a while: where the race is.
+        hosts: where they run: the index of the first knows every pack, of the second none, of the third some.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Scenario:
     crashes: int = 0
     sleeps: int = 1
     holds: tuple[str, ...] = ()
+    hosts: tuple[int, ...] = (0, 1, 2)
     busy: float = 0.0
     lost: float = 0.0
     again: float = 0.0
@@ -49,7 +52,8 @@ def _everything(rng: random.Random) -> Cast:
         ("writer", actors.writer),
         ("changed", actors.disk_snapshot),
         ("row", actors.row_snapshot),
-        ("deleter", actors.deleter),
+        ("deleter", lambda: actors.deleter(flushes=rng.random() < 0.5)),
+        ("changer", actors.changer),
         ("reader", actors.reader),
         ("fencer", actors.fencer),
         ("follower", actors.follower),
@@ -224,6 +228,69 @@ TWO_REPACKERS = Scenario(
     250,
     holds=("write switch",),
 )
+CHANGED_IMAGES = Scenario(
+    "changed-images",
+    "one",
+    _cast(
+        ("changer", actors.changer()),
+        ("other", actors.changer()),
+        ("deleter", actors.deleter(count=1, flushes=True)),
+        ("collector", actors.collector()),
+    ),
+    120,
+    crashes=1,
+    holds=("put records", "write _put_anew"),
+    busy=0.02,
+    lost=0.05,
+    refused=0.03,
+    late=0.03,
+)
+CHANGERS = Scenario(
+    "changers",
+    "one",
+    _cast(("changer", actors.changer(count=3)), ("other", actors.changer(count=3)), ("third", actors.changer())),
+    120,
+    holds=("put records", "write _put_anew"),
+    lost=0.05,
+)
+REPAIRED = Scenario(
+    "repaired",
+    "copies",
+    _cast(
+        ("breaker", actors.breaker()),
+        ("repairer", actors.repairer()),
+        ("reader", actors.reader(count=1)),
+        ("writer", actors.writer((1, 2, 3, 4, 5, 6, 7, 8))),
+        ("deleter", actors.deleter(count=1)),
+        ("collector", actors.collector(repacks=0.5)),
+    ),
+    250,
+    crashes=1,
+    holds=("write switch",),
+)
+REPAIRED_REPACK = Scenario(
+    "repaired-repack",
+    "relied",
+    _cast(
+        ("breaker", actors.breaker(kinds=(KIND_DATA,))),
+        ("repacker", actors.collector(count=1, repacks=1.0, rules=(actors.PACK_BY_PACK,))),
+        ("repairer", actors.repairer(count=1)),
+    ),
+    100,
+    holds=("write switch", "write mark_damaged"),
+    hosts=(0,),
+)
+RELYING_REPACKERS = Scenario(
+    "relying-repackers",
+    "relied",
+    _cast(
+        ("repacker", actors.collector(count=1, repacks=1.0, rules=(actors.PACK_BY_PACK,))),
+        ("other", actors.collector(count=2, repacks=1.0, rules=(actors.WORST_PACKS,))),
+    ),
+    200,
+    holds=("write switch",),
+    hosts=(0,),
+)
 
 AIMED = (
     *(FENCED_WRITER, WRITER_AND_GARBAGE, CANCELLED_WRITER, REPEATED_ANSWERS, TWINS, ORPHANED_SNAPSHOT, ORPHANED_ROW),
@@ -237,7 +304,16 @@ AIMED = (
         DOUBLED_READERS,
         REPACKED_READERS,
     ),
-    *(REPACKED_WRITER, FENCED_REPACK, TWO_REPACKERS),
+    *(
+        REPACKED_WRITER,
+        FENCED_REPACK,
+        TWO_REPACKERS,
+        RELYING_REPACKERS,
+        CHANGED_IMAGES,
+        CHANGERS,
+        REPAIRED,
+        REPAIRED_REPACK,
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 

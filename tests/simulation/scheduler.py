@@ -2,8 +2,8 @@
 
 1. `world` makes a repository whose catalog, backend and clock are in memory, and patches what depends on time, chance
    and threads, so that a seed decides everything.
-2. `actors` are the processes: writers, snapshots, deletes, readers, collectors, fences. Each has a `Wiring` of its
-   own and runs the same functions as `casimg put` and the others do, as a greenlet.
+2. `actors` are the processes: writers, snapshots, changes, deletes, readers, collectors, repairs, fences. Each has a
+   `Wiring` of its own and runs the same functions as `casimg put` and the others do, as a greenlet.
 3. `ports` stand where an actor leaves its process: every transaction, backend call and index call is one step. Before
    it, and for lost answers between effect and answer, the actor gives the turn away.
 4. The `Scheduler` here picks whose step comes next (at random, in bursts, or by priorities with a few changes, which

@@ -24,6 +24,24 @@ def test_nothing_is_lost_in_any_order(first: int) -> None:
     assert summary.counts["sessions_fenced"] > 0
 
 
+@pytest.mark.parametrize(
+    ("scenario", "seed"),
+    [
+        ("repaired-repack", 18),
+        ("repaired-repack", 26),
+        ("repaired", 30),
+        ("repaired", 91),
+        ("calm", 2671),
+        ("calm", 4481),
+        ("orphaned-snapshot", 20054),
+    ],
+)
+def test_what_a_seed_once_found_stays_mended(scenario: str, seed: int) -> None:
+    """No good copy is given up or overlooked, and no fence or deletion is told as damage."""
+    summary = run_seeds(range(seed, seed + 1), scenario)
+    assert not summary.violations, "\n\n".join(summary.violations)
+
+
 def test_a_seed_replays_exactly() -> None:
     """Two processes with different hash seeds and one that ran others before give the same steps for a seed."""
     said = set()

@@ -300,6 +300,20 @@ def _copies(world: World, wiring: Wiring) -> None:
         store(wiring, "second", BASE)
 
 
+def _relied(world: World, wiring: Wiring) -> None:
+    """One image, whose chunk 1 lies in two packs and moves into a third that is chosen last.
+
+    Readers take 1 from (1, 2), as newer than (1, 3), and 2 from (2, 4). Written anew, 1 is alone in its frame, and then
+    (1, 3) is taken. So a repack of (1, 3) that marked before relies on (1, 2), and one of the new pack on (1, 3).
+    """
+    with mock.patch.object(Catalog, "live_packs", return_value=[]):
+        for number, spec in enumerate(((1, 3, 5), (1, 2, 9), (2, 4, 6))):
+            store(wiring, f"part-{number}", spec)
+    store(wiring, "whole", (1, 2, 3, 4, 5, 6))
+    for number in range(3):
+        _drop(world, wiring, f"part-{number}")
+
+
 def _drop(world: World, wiring: Wiring, name: str) -> None:
     """Delete an image and reap its content."""
     image = wiring.catalog.find(name)
@@ -319,4 +333,5 @@ _FILLINGS: dict[str, Callable[[World, Wiring], None]] = {
     "wasteful": _wasteful,
     "doubled": _doubled,
     "copies": _copies,
+    "relied": _relied,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from casimg.catalog import Catalog, ImageRow, SweepVerdict, repack
+from casimg.catalog import Catalog, ImageRow, SweepVerdict, packs, repack
 from casimg.catalog.repack import Move
 from casimg.errors import PackGoneError, SessionFencedError
 from casimg.ids import ContentId, SessionId
@@ -94,6 +94,17 @@ def test_what_is_relied_on_must_still_be_named(catalog: Catalog) -> None:
     assert switch(catalog, first, Move(content_of(image), a, (a_anew,), frozenset((b,)))) == 1
     assert switch(catalog, second, Move(content_of(image), b, (b_anew,), frozenset((a,)))) == 0
     assert named(catalog, image) == [b, a_anew]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_no_move_relies_on_a_damaged_pack(catalog: Catalog, is_new: bool) -> None:
+    """What a check marked as damaged since the repack looked replaces nothing, be it relied on or new."""
+    image, (a, b) = save_image(catalog, pack_count=2)
+    session_id, a_anew = session_with_pack(catalog)
+    damaged = a_anew if is_new else b
+    catalog.transaction(partial(packs.mark_damaged, pack_no=damaged))
+    assert switch(catalog, session_id, Move(content_of(image), a, (a_anew,), frozenset((b,)))) == 0
+    assert named(catalog, image) == [a, b]
 
 
 def test_a_fenced_repack_switches_nothing(catalog: Catalog) -> None:
