@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from casimg.catalog import ImageRow, PackRow, SessionRow
+from casimg.catalog import ImageRow, PackRow, SessionRow, packs
 from casimg.catalog import repair as rows_of_repair
 from casimg.catalog.repair import Healing
 from casimg.check import Findings, labels_of
@@ -58,6 +58,9 @@ def heal(
     report = RepairReport(index_rebuilt=rebuilt)
     content_ids = set(wiring.catalog.read(partial(rows_of_repair.namers, pack_nos=list(findings.damaged))))
     content_ids |= findings.broken
+    for pack_no in findings.damaged:
+        # A check that could not note it goes on; a repair may not: a repack would still rely on the pack.
+        wiring.catalog.transaction(partial(packs.mark_damaged, pack_no=pack_no))
     if content_ids:
         report = _heal_contents(wiring, findings.damaged, sorted(content_ids), report, progress)
     written = {image.id for image in findings.unrecorded if _write_record(wiring, image)}

@@ -231,10 +231,10 @@ MUTANTS = (
         scenarios.TWINS,
         Edit(
             "casimg.packing:PackLine.abandon",
-            "    for pack, _ in self._open.values():",
+            "    for pack, *_ in self._open.values():",
             "    for kept in self.shipped.values():\n"
             "        self._backend.delete(pack_key(PackId(kept.pack_id)))\n"
-            "    for pack, _ in self._open.values():",
+            "    for pack, *_ in self._open.values():",
         ),
         seeds=120,
     ),

@@ -7,7 +7,6 @@ Attacks: simulation faults kills power full flips fleet; all by default. Options
 """
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -26,7 +25,6 @@ from tests.torture.mounts import FILE_SYSTEMS
 from tests.torture.result import Result
 
 ATTACKS = ("simulation", "faults", "kills", "power", "full", "flips", "fleet")
-_SIMULATION = "tests.simulation"
 
 
 def main() -> int:
@@ -83,17 +81,20 @@ def table(results: list[Result], machine: dict[str, str], duration_s: float) -> 
 
 def _simulation(folder: Path, given: argparse.Namespace) -> list[Result]:
     count = given.count or (200 if given.small else 10_000)
-    result = Result("simulation", given.seed, f"python -m {_SIMULATION} --schedules {count}")
-    if importlib.util.find_spec(_SIMULATION) is None or importlib.util.find_spec(f"{_SIMULATION}.__main__") is None:
-        result.notes.append("there is no simulation in this tree")
-        return [result]
-    command = [sys.executable, "-m", _SIMULATION, "--schedules", str(count), "--jobs", str(given.jobs)]
+    # Another seed is another range of schedules.
+    options = ["--schedules", str(count), "--first", str((given.seed - 1) * 100_000)]
+    result = Result("simulation", given.seed, f"python -m tests.simulation {' '.join(options)}")
+    command = [sys.executable, "-m", "tests.simulation", *options, "--jobs", str(given.jobs), "--json"]
     with result.timing():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    result.counts["schedules"] = count
-    result.notes += done.stdout.strip().splitlines()[-8:]
-    if done.returncode:
-        result.violations.append(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        result.violations.append(f"the simulation ended with {done.returncode} and no figures: {done.stderr[-500:]}")
+        return [result]
+    result.counts.update({"schedules": found["schedules"], "steps": found["steps"], **found["counts"]})
+    # The first two lines say what and how to see it again; the rest is the trace.
+    result.violations += ["; ".join(violation.splitlines()[:2]) for violation in found["violations"]]
     return [result]
 
 
