@@ -24,7 +24,7 @@ from casimg.images import image_of
 from casimg.index.entries import EntryLists
 from casimg.ingest import Ingest, IngestFigures, ingest, thread_count
 from casimg.leasing import leased_reader
-from casimg.packing import NoLine, PackLine
+from casimg.packing import NoLine
 from casimg.progress import ProgressCallback
 from casimg.records import put_record
 from casimg.results import ByteRange, Image, PutReport
@@ -225,14 +225,7 @@ class _Save:
         # Only now: a pack that this list shows live cannot go before the session ends.
         self._live = {row.pack_no: row for row in catalog.live_packs(session.session_id)}
         wiring.apply(self._live.values())
-        self._line = PackLine(
-            session_id=session.session_id,
-            catalog=catalog,
-            backend=wiring.backend,
-            backend_id=wiring.backend_id,
-            index=wiring.index,
-            spool=wiring.spool,
-        )
+        self._line = wiring.pack_line(session.session_id)
         self._known = KnownChunks(
             wiring.index,
             EntryLists(self._trailer),

@@ -32,6 +32,7 @@ from casimg.index.entries import EntryLists
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
+from casimg.packing import PackLine
 from casimg.reserve import Reserve
 
 _log = logging.getLogger("casimg.index")
@@ -175,6 +176,17 @@ class Wiring:
             self.apply(packs)
         except (IndexDamagedError, NoSpaceError) as error:
             _log.warning("index.not_applied why=%s", error)
+
+    def pack_line(self, session_id: SessionId) -> PackLine:
+        """Return a line that fills packs for a session and ships them."""
+        return PackLine(
+            session_id=session_id,
+            catalog=self.catalog,
+            backend=self.backend,
+            backend_id=self.backend_id,
+            index=self.index,
+            spool=self.spool,
+        )
 
     def end_session(self, session_id: SessionId) -> None:
         """Close a session that failed; what fails here is only logged, the first error is the one to tell."""

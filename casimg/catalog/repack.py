@@ -41,26 +41,27 @@ class ContentUse:
     pack_nos: frozenset[int]
 
 
-def unmeasured(connection: Connection) -> list[PackRow]:
-    """Return live packs that contents name and whose live size is not known; a plain read."""
+def named_packs(connection: Connection, *, measured: bool) -> list[PackRow]:
+    """Return live, undamaged packs that contents name, whose live size is known or is not; a plain read."""
     named = exists().where(content_packs.c.pack_no == packs.c.pack_no)
+    size = packs.c.live_plain_size
     rows = connection.execute(
         select(*PACK_COLUMNS)
-        .where(packs.c.state == "live", packs.c.damaged_at.is_(None), packs.c.live_plain_size.is_(None), named)
+        .where(packs.c.state == "live", packs.c.damaged_at.is_(None), named)
+        .where(size.is_not(None) if measured else size.is_(None))
         .order_by(packs.c.pack_no)
     )
     return [pack_row(row) for row in rows]
+
+
+def unmeasured(connection: Connection) -> list[PackRow]:
+    """Return packs that lost a content since they were last looked at."""
+    return named_packs(connection, measured=False)
 
 
 def measured(connection: Connection) -> list[PackRow]:
-    """Return live, undamaged packs that contents name and whose live size is known; a plain read."""
-    named = exists().where(content_packs.c.pack_no == packs.c.pack_no)
-    rows = connection.execute(
-        select(*PACK_COLUMNS)
-        .where(packs.c.state == "live", packs.c.damaged_at.is_(None), packs.c.live_plain_size.is_not(None), named)
-        .order_by(packs.c.pack_no)
-    )
-    return [pack_row(row) for row in rows]
+    """Return packs whose live size is known."""
+    return named_packs(connection, measured=True)
 
 
 def record_live(connection: Connection, sizes: Mapping[int, tuple[int, int]]) -> None:
@@ -195,6 +196,7 @@ __all__ = [
     "ContentUse",
     "Move",
     "measured",
+    "named_packs",
     "newest_unsettled",
     "record_live",
     "settle",

@@ -52,14 +52,7 @@ def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCall
 
 def _gather(wiring: Wiring, content_id: ContentId, reader: ContentReader, budget: int, figures: RepackFigures) -> None:
     session = wiring.catalog.open_session("repack")
-    line = PackLine(
-        session_id=session.session_id,
-        catalog=wiring.catalog,
-        backend=wiring.backend,
-        backend_id=wiring.backend_id,
-        index=wiring.index,
-        spool=wiring.spool,
-    )
+    line = wiring.pack_line(session.session_id)
     try:
         _write(wiring, session.session_id, content_id, reader, budget, line)
         new = tuple(sorted(line.shipped))

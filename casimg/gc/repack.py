@@ -29,7 +29,6 @@ from casimg.ids import PackId, SessionId, chunk_id, node_id
 from casimg.ingest import thread_count
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_frame
-from casimg.packing import PackLine
 from casimg.progress import Progress, ProgressCallback
 from casimg.wiring import Wiring
 
@@ -105,14 +104,7 @@ class _Rewrite:
         self._copies: dict[tuple[int, int], int] = {}
         self._chunks: dict[bytes, int] = {}
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="casimg-repack")
-        self._line = PackLine(
-            session_id=session_id,
-            catalog=wiring.catalog,
-            backend=wiring.backend,
-            backend_id=wiring.backend_id,
-            index=wiring.index,
-            spool=wiring.spool,
-        )
+        self._line = wiring.pack_line(session_id)
 
     def __enter__(self) -> "_Rewrite":
         return self

@@ -27,7 +27,6 @@ from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, PackId
 from casimg.pack.keys import pack_key, record_key
 from casimg.pack.reader import verify_pack
-from casimg.packing import PackLine
 from casimg.progress import Progress, ProgressCallback
 from casimg.records import put_record
 from casimg.repair.salvage import copy_frames, listed_ids, readable, set_aside
@@ -126,14 +125,7 @@ class _Repair:
         live = {row.pack_no: row for row in wiring.catalog.live_packs(session.session_id)}
         self._live = {pack_no: row for pack_no, row in live.items() if pack_no not in damaged}
         wiring.apply(self._live.values())
-        self._line = PackLine(
-            session_id=session.session_id,
-            catalog=wiring.catalog,
-            backend=wiring.backend,
-            backend_id=wiring.backend_id,
-            index=wiring.index,
-            spool=wiring.spool,
-        )
+        self._line = wiring.pack_line(session.session_id)
 
     def run(self, content_ids: Collection[ContentId], report: RepairReport) -> RepairReport:
         try:

@@ -99,7 +99,7 @@ def _simulation(folder: Path, given: argparse.Namespace) -> list[Result]:
 
 
 def _faults(folder: Path, given: argparse.Namespace) -> list[Result]:
-    return [faults.run(folder, seed=given.seed, step=given.step or (9 if given.small else 1))]
+    return [faults.run(folder, seed=given.seed, step=given.step or (19 if given.small else 1))]
 
 
 def _kills(folder: Path, given: argparse.Namespace) -> list[Result]:

@@ -300,7 +300,11 @@ def _mend_repair(world: World) -> list[str]:
         wrongs = world.truth.wrongs(repo)
         report = repo.check(read_data=True, repair=True)
     world.truth.hurt.clear()
-    return wrongs + [f"not healed: {problem.kind}: {problem.what}" for problem in report.problems if not problem.healed]
+    return wrongs + [
+        f"not healed: {problem.kind}: {problem.what}"
+        for problem in report.problems
+        if problem.lossy and not problem.healed
+    ]
 
 
 def _mend_recover(world: World) -> list[str]:
