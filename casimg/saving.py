@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 
-from casimg.catalog import ImageRow, NewContent, NewImage, SessionRow, TreeRow
+from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, SessionRow, TreeRow
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
@@ -142,7 +142,7 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
     """
     begin_s = time.monotonic()
     fields.check()
-    content = wiring.catalog.content(_content_of(parent))
+    content = _content_row(wiring, _content_of(parent))
     session = wiring.catalog.open_session("snapshot")
     try:
         new = _new_image(fields, parent.id, session.opened_at)
@@ -205,12 +205,16 @@ def _dirty_blocks(
         raise InputError("a map of changed ranges needs the parent image it is relative to")
     if not isinstance(source, FileSource):
         raise InputError("a map of changed ranges needs a file or block device, not a stream")
-    content_id = _content_of(parent)
+    tree = plain_tree(_content_row(wiring, _content_of(parent)))
+    return dirty_blocks("(ranges)", changed, source.size, tree.size)
+
+
+def _content_row(wiring: Wiring, content_id: ContentId) -> ContentRow:
+    """Return a parent's content. Raises: ImageDeletedError when the parent was deleted and collected meanwhile."""
     try:
-        tree = plain_tree(wiring.catalog.content(content_id))
+        return wiring.catalog.content(content_id)
     except CatalogDamagedError:
         raise wiring.gone(content_id) from None
-    return dirty_blocks("(ranges)", changed, source.size, tree.size)
 
 
 class _Save:

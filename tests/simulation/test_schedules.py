@@ -34,6 +34,8 @@ def test_nothing_is_lost_in_any_order(first: int) -> None:
         ("calm", 2671),
         ("calm", 4481),
         ("orphaned-snapshot", 20054),
+        ("everything", 103805),
+        ("everything", 106590),
     ],
 )
 def test_what_a_seed_once_found_stays_mended(scenario: str, seed: int) -> None:
