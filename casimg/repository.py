@@ -51,7 +51,6 @@ from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
 TargetLike = str | os.PathLike[str] | BinaryIO
-_BACKEND_NAME = "local"
 
 
 def create(

@@ -196,7 +196,7 @@ class _Collection:
             for rows in rounds(choose(measure(self.wiring, self.rules, self.progress), self.rules), self.rules):
                 switched = rewrite(self.wiring, rows, self.repacked, self.progress)
                 self.wiring.catalog.condemn(switched)
-                spend(lambda switched=switched: self._sweep(switched))  # type: ignore[misc]
+                spend(partial(self._sweep, switched))
         except NoSpaceError as error:
             _log.warning("repack.stopped why=%s", error)
             self.repack_stopped = str(error)
