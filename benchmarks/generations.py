@@ -23,7 +23,8 @@ from typing import BinaryIO, cast
 
 import casimg
 from benchmarks.demo_images import make_images, tool
-from benchmarks.memory import Sink, Watch, rss_anon
+from benchmarks.measure import rss_anon
+from benchmarks.memory import Sink, Watch
 from casimg.repository import Repository
 from casimg.sizes import format_size
 

@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 from blake3 import blake3
 
 import casimg
+from benchmarks.measure import rss_anon
 from casimg.sizes import format_size, parse_size
 
 _STEP = 1 << 20
@@ -74,14 +75,6 @@ class Watch(threading.Thread):
         self._over.set()
         self.join()
         return self.peak
-
-
-def rss_anon() -> int:
-    """Return anonymous resident bytes of this process, as the kernel counts them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel does not report RssAnon")
 
 
 def main() -> int:

@@ -1,0 +1,235 @@
+"""Measure commands and calls: wall and CPU seconds, memory; describe the machine; write results down.
+
+Every benchmark measures with these and writes `results/NAME.json`: {"name", "machine", "made_at", "commit", "command",
+"settings", "rows"}; each row is flat, units last in its keys (`wall_s`, `cpu_s`, `stored_size` in bytes). The report is
+made from those files alone.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_SAMPLE_EVERY_S = 0.02
+
+
+class CommandFailedError(Exception):
+    """A measured command ended with an error; the message holds its last output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one run took: seconds of wall and of CPU (user + system, with all children), bytes of memory at the peak.
+
+    Attributes:
+        rss_peak: the largest process of the tree, as the kernel counts it (shared and mapped pages included).
+        rss_anon_peak: anonymous memory of the whole tree, sampled every 20 ms.
+    """
+
+    wall_s: float
+    cpu_s: float
+    rss_peak: int
+    rss_anon_peak: int
+
+
+class _TreeWatch(threading.Thread):
+    """Samples the anonymous memory of a process and everything below it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._over = threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while not self._over.wait(_SAMPLE_EVERY_S):
+            self.peak = max(self.peak, sum(rss_anon(pid) for pid in _tree(self._pid)))
+
+    def stop(self) -> int:
+        self._over.set()
+        self.join()
+        return self.peak
+
+
+def rss_anon(pid: int | str = "self") -> int:
+    """Return anonymous resident bytes of a process; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _tree(pid: int) -> list[int]:
+    found, todo = [], [pid]
+    while todo:
+        at = todo.pop()
+        found.append(at)
+        try:
+            for task in Path(f"/proc/{at}/task").iterdir():
+                todo.extend(int(child) for child in (task / "children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def run_command(
+    arguments: Sequence[str | os.PathLike[str]],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: Path | None = None,
+    stdout: Path | None = None,
+    accepted: Sequence[int] = (0,),
+) -> Measured:
+    """Run a command to its end and return what it took.
+
+    Args:
+        environment: variables added to ours.
+        stdin, stdout: files; without one nothing comes in, and output is kept only to be shown when it fails.
+        accepted: exit statuses that mean success.
+    Raises: CommandFailedError.
+    """
+    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"measured-{os.getpid()}-{threading.get_ident()}.log"
+    try:
+        with (
+            log.open("w+b") as kept,
+            (stdin or Path(os.devnull)).open("rb") as source,
+            stdout.open("wb") if stdout else log.open("ab") as target,
+        ):
+            begin_s = time.monotonic()
+            process = subprocess.Popen(
+                [os.fspath(argument) for argument in arguments],
+                stdin=source,
+                stdout=target,
+                stderr=kept,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
+            )
+            watch = _TreeWatch(process.pid)
+            watch.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            wall_s = time.monotonic() - begin_s
+            anon_peak = watch.stop()
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in accepted:
+            tail = log.read_bytes()[-2000:].decode(errors="replace")
+            raise CommandFailedError(f"{arguments[0]} ended with {process.returncode}: {tail}")
+    finally:
+        log.unlink(missing_ok=True)
+    return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, anon_peak)
+
+
+def run_call(call: Callable[[], T]) -> tuple[T, Measured]:
+    """Call something in this process and return its result and what it took; `rss_peak` is the process's so far."""
+    watch = _TreeWatch(os.getpid())
+    watch.start()
+    before, begin_s = os.times(), time.monotonic()
+    result = call()
+    wall_s, after = time.monotonic() - begin_s, os.times()
+    cpu_s = sum(after[:4]) - sum(before[:4])
+    anon_peak = max(watch.stop(), rss_anon())
+    peak = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    )
+    return result, Measured(wall_s, cpu_s, peak, anon_peak)
+
+
+def median(runs: Sequence[Measured]) -> Measured:
+    """Return the median of each figure; of memory the largest."""
+    return Measured(
+        statistics.median(run.wall_s for run in runs),
+        statistics.median(run.cpu_s for run in runs),
+        max(run.rss_peak for run in runs),
+        max(run.rss_anon_peak for run in runs),
+    )
+
+
+def stored_size(folder: Path) -> int:
+    """Return the bytes of disk below a folder: allocated blocks, each file with several names counted once."""
+    seen: dict[tuple[int, int], int] = {}
+    for parent, folders, files in os.walk(folder):
+        for name in (*files, *folders):
+            found = os.lstat(Path(parent) / name)
+            seen[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(seen.values())
+
+
+def describe_machine(folder: Path) -> dict[str, Any]:
+    """Describe this machine and the file system of a folder in plain words."""
+    cpu = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    memory = next((int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    place = shutil.which("findmnt")
+    file_system = (
+        subprocess.run(
+            [place, "-n", "-o", "FSTYPE", "-T", folder], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        if place
+        else ""
+    )
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_size": memory,
+        "kernel": platform.release(),
+        "system": release.get("PRETTY_NAME", platform.system()),
+        "file_system": file_system,
+        "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **settings: object) -> Path:
+    """Write the rows of a benchmark to `folder/NAME.json` and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    path = folder / f"{name}.json"
+    text = json.dumps(
+        {
+            "name": name,
+            "machine": describe_machine(folder),
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit,
+            "command": " ".join(["python -m", getattr(sys.modules["__main__"].__spec__, "name", "?"), *sys.argv[1:]]),
+            "settings": settings,
+            "rows": [dict(row) for row in rows],
+        },
+        indent=1,
+    )
+    path.write_text(text + "\n")
+    return path
+
+
+def as_row(measured: Measured) -> dict[str, float | int]:
+    """Return the figures of a run as a part of a row, seconds to the millisecond."""
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(measured).items()}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
