@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,7 @@ def run_command(
         accepted: exit statuses that mean success.
     Raises: CommandFailedError.
     """
-    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"measured-{os.getpid()}-{threading.get_ident()}.log"
+    log = Path(tempfile.gettempdir()) / f"measured-{os.getpid()}-{threading.get_ident()}.log"
     try:
         with (
             log.open("w+b") as kept,
