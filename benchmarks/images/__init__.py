@@ -8,8 +8,8 @@ Building needs root (loop mounts, chroots); reading a built family does not:
     for image in load_family(Path(".bench/images")).raws: ...
 
 How it goes: `recipe` says what is on each disk; `build` makes a file system of packages with mmdebstrap and
-`mke2fs -d`; `change` mounts the instance disk and uses it for a while; `containers` writes the same disks as qcow2 and VMDK;
-`family` keeps `manifest.json`; `maker` goes through all of it and skips what is finished.
+`mke2fs -d`; `change` mounts the instance disk and uses it for a while; `containers` writes the same disks as qcow2 and
+VMDK; `family` keeps `manifest.json`; `maker` goes through all of it and skips what is finished.
 
 What is bit-identical from run to run, and what is not:
 

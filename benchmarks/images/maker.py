@@ -6,6 +6,7 @@ Every file is made under `.new` and renamed; then its entry is written. Nothing 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.images.build import Builder
@@ -13,7 +14,7 @@ from benchmarks.images.change import apply
 from benchmarks.images.containers import convert
 from benchmarks.images.family import MANIFEST, Family, Image, file_facts, load_family, save_family
 from benchmarks.images.programs import first_line, run, step
-from benchmarks.images.recipe import EPOCH_S, SEED, SUITE, Recipe, generation_name
+from benchmarks.images.recipe import EPOCH_S, SEED, SUITE, Change, Recipe, generation_name
 
 _WORK = ".work"
 
@@ -82,33 +83,31 @@ class _Maker:
         return self._family
 
     def _tasks(self) -> list[_Task]:
+        """Return every disk to make, in order."""
         recipe = self._recipe
         own = f"mmdebstrap {recipe.variant}, mke2fs -d"
         tasks = []
         for disk in recipe.goldens:
             parent = "" if disk is recipe.goldens[0] else recipe.goldens[0].name
-
-            def build(image: Path, disk=disk) -> str:  # type: ignore[no-untyped-def]
-                return self._builder.build(disk, image)
-
+            build = partial(self._builder.build, disk)
             tasks.append(_Task(disk.name, disk.role, 0, parent, "", own, disk.containers, build))
-        before = ""
+        before, role = "", recipe.instance.role
         for change in recipe.changes:
             name = generation_name(recipe.instance, change)
-
-            def use(image: Path, change=change, before=before) -> str:  # type: ignore[no-untyped-def]
-                if before:
-                    run(["cp", "--sparse=always", self._folder / f"{before}.raw", image])
-                else:
-                    with step("packages of the instance"):
-                        self._builder.build(recipe.instance, image)
-                return apply(recipe, change, image, self._builder.later(change.generation), self._work)
-
-            made = f"copy of {before}, used through a mount" if before else f"{own}, used through a mount"
-            role = recipe.instance.role
+            use = partial(self._use, change, before)
+            made = f"{f'copy of {before}' if before else own}, used through a mount"
             tasks.append(_Task(name, role, change.generation, before, before, made, change.containers, use))
             before = name
         return tasks
+
+    def _use(self, change: Change, before: str, image: Path) -> str:
+        """Write the instance disk after a change: from packages for the first, from a copy of the one before."""
+        if before:
+            run(["cp", "--sparse=always", self._folder / f"{before}.raw", image])
+        else:
+            with step("packages of the instance"):
+                self._builder.build(self._recipe.instance, image)
+        return apply(self._recipe, change, image, self._builder.later(change.generation), self._work)
 
     def _raw(self, task: _Task) -> None:
         if task.source not in self._remade and self._finished(task.name, "raw"):

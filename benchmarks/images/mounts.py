@@ -66,7 +66,8 @@ def _unmount(point: Path) -> None:
 def in_root(root: Path, command: Sequence[str], standard_input: str = "", user: str = "") -> str:
     """Run a program in a mounted machine, as a user if one is named, and return what it printed."""
     words = ["chroot", str(root), *(["runuser", "-u", user, "--"] if user else []), *command]
-    return run(words, {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": "/tmp"}, standard_input)
+    # /run is a tmpfs that everybody may write to: nothing of the host's folders, nothing left on the disk.
+    return run(words, {"HOME": "/", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": "/run"}, standard_input)
 
 
 def in_namespaces(command: Sequence[str]) -> int:
@@ -79,6 +80,8 @@ def in_namespaces(command: Sequence[str]) -> int:
     try:
         return begun.wait()
     except KeyboardInterrupt:
+        # Pressed twice, it does not cut the waiting short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopping ...", file=sys.stderr)
         begun.wait(_INTERRUPT_S)
         return 130
