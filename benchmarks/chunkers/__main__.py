@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks import measure
 from benchmarks.chunkers.counting import LEVEL, Samples
 from benchmarks.chunkers.dealing import compare
+from benchmarks.images import load_family
 from casimg.chunker import description
 from casimg.constants import GIB
 from casimg.errors import CasimgError
@@ -33,9 +34,10 @@ _ALONE_EVERY = 4
 def main() -> int:
     """Count, print, save; 0 when all went well, 2 when there are no images."""
     options = parse_arguments()
-    images = options.images or family(options.folder, small=options.small)
-    if not images:
-        print("chunkers: there are no raw images; name some, or make the family first", file=sys.stderr)
+    folder: Path = options.folder or Path(".bench/images-small" if options.small else ".bench/images")
+    images: list[Path] = options.images or family(folder)
+    if missing := [image for image in images if not image.exists()] or ([] if images else [folder]):
+        print(f"chunkers: no raw images: {missing[0]}; name some, or `make bench-images` first", file=sys.stderr)
         return 2
     samples = samples_for(sum(image.stat().st_blocks * 512 for image in images), options.sample)
     begin_s = time.monotonic()
@@ -63,8 +65,8 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chunkers", description=__doc__)
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="raw images, stored in this order")
-    parser.add_argument("--images", dest="folder", type=Path, help="folder of the family")
-    parser.add_argument("--small", action="store_true", help="the small family")
+    parser.add_argument("--images", dest="folder", type=Path, help="the family's (default: .bench/images)")
+    parser.add_argument("--small", action="store_true", help="the family in .bench/images-small")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
@@ -73,10 +75,12 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def family(folder: Path | None, *, small: bool) -> list[Path]:
-    """Return the raw images of the family in the order of their making."""
-    del small
-    return sorted((folder or Path(".bench/images")).glob("*.raw"))
+def family(folder: Path) -> list[Path]:
+    """Return the raw images of the family below a folder, in the order of their making; none when there is none."""
+    try:
+        return [image.path for image in load_family(folder).raws]
+    except FileNotFoundError:
+        return []
 
 
 def samples_for(size: int, asked: int) -> Samples:

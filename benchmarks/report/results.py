@@ -8,11 +8,16 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-DEDUP_PEERS = ("restic", "borg", "borg-64K", "borg2", "casync", "desync", "desync-16K", "bup", "zpaq", "hf-xet")
-"""Programs that deduplicate, as casimg does; the goals are against these."""
-OTHER_PEERS = ("qemu-img -c", "zstd", "cp")
-"""Programs that do not deduplicate; they stand beside for scale."""
+DEDUP_PEERS = ("restic", "borg", "borg-64k", "borg2", "casync", "desync", "desync-16k", "bup", "zpaq", "hf-xet")
+"""Programs that deduplicate, as casimg does; the goals are against these. Names are compared in small letters."""
 OURS = "casimg"
+FROM_PIPE = "casimg-stdin"
+"""Ours, fed through a pipe."""
+
+
+def is_dedup(peer: object) -> bool:
+    """Tell whether a peer deduplicates; we are no peer."""
+    return str(peer).lower() in DEDUP_PEERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,9 @@ def number(row: Row, key: str) -> float | None:
 
 def figure(results: Results, peer: str, stage: str, key: str) -> float | None:
     """Return a figure of a peer at a stage of `peers.json`."""
-    found = [row for row in rows_of(results, "peers") if row.get("peer") == peer and row.get("stage") == stage]
+    found = [
+        row for row in rows_of(results, "peers") if str(row.get("peer")).lower() == peer and row.get("stage") == stage
+    ]
     return next((value for row in found if (value := number(row, key)) is not None), None)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from benchmarks.report.goals import verdicts
-from benchmarks.report.results import DEDUP_PEERS, OTHER_PEERS, OURS, Results, Row, number, rows_of
+from benchmarks.report.results import OURS, Results, Row, is_dedup, number, rows_of
 from benchmarks.report.tables import escape, format_value, markdown, table, title_of
 
 EXPECTED: Final = {
@@ -101,9 +101,7 @@ def _peers(results: Results, plots: Plots) -> str:
 
 
 def _kind(peer: str) -> str:
-    if peer.startswith(OURS):
-        return "this project"
-    return "deduplicates" if peer in DEDUP_PEERS else "does not deduplicate" if peer in OTHER_PEERS else ""
+    return "this project" if peer.startswith(OURS) else "deduplicates" if is_dedup(peer) else "does not deduplicate"
 
 
 def _stage_table(rows: Sequence[Row]) -> str:
