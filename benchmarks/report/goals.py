@@ -89,20 +89,27 @@ def cpu(results: Results) -> Verdict:
 
 
 def stream(results: Results) -> Verdict:
-    """Putting a known image again from a pipe: the stage of its own, or the same stage of the peer that has a pipe."""
+    """Putting a known image again from a pipe: the stage of its own, or the same stage of the peer that has a pipe.
+
+    The bytes are all that go through the pipe, holes included.
+    """
     what = "the same again from a pipe (B2-)"
     for peer, stage in ((OURS, "B2-"), (FROM_PIPE, "B2")):
         wall_s = figure(results, peer, stage, "wall_s")
-        size = figure(results, peer, stage, "size") or setting(results, "peers", "image_size")
+        size = figure(results, peer, stage, "size") or image_size(results, "B")
         if size and wall_s:
             return at_least(what, size / wall_s / 1e9, 1.5, f"{format_size(size)} in {wall_s:.2f} s", "GB/s")
     return at_least(what, None, 1.5, unit="GB/s")
 
 
-def setting(results: Results, name: str, key: str) -> float | None:
-    """Return a number of a result file's settings."""
-    value = results[name].settings.get(key) if name in results else None
-    return value if isinstance(value, int | float) else None
+def image_size(results: Results, stage: str) -> float | None:
+    """Return the bytes of the images of a stage, which the settings of peers.json list."""
+    images = results["peers"].settings.get("images") if "peers" in results else None
+    of_stage = images.get(stage) if isinstance(images, dict) else None
+    if not isinstance(of_stage, list):
+        return None
+    sizes = [size for image in of_stage if isinstance(image, dict) and (size := number(image, "size")) is not None]
+    return sum(sizes) or None
 
 
 def limit_share(what: str, stage: str, least: float) -> Goal:

@@ -225,7 +225,7 @@ def _scale(axes: Axes, x_key: str, y_key: str, points: Sequence[tuple[float, flo
 
 
 def _tick(key: str, value: float, _: object) -> str:
-    return format_value(key, value)
+    return format_value(key, float(value))  # a number of numpy, which is no float of Python
 
 
 def _is_figure(key: str, x_key: str) -> bool:

@@ -20,15 +20,21 @@ EXPECTED: Final = {
 }
 """Result files that the report knows, and what they are about."""
 
+_NO_STAGE: Final = "-"  # of a peer that could not even begin
+_REMARK_MAX: Final = 120
+
 Plots = Mapping[str, Sequence[str]]
 
 _STAGES: Final = {
-    "A": "the first image into an empty repository",
+    "A": "the first image of an instance, into an empty store",
     "B": "the next generation of the same disk",
     "B2": "the same file again",
     "B2-": "the same bytes again, from a pipe",
-    "C": "another image",
-    "R": "restore to a file",
+    "C": "all other raw images",
+    "D": "all containers: qcow2, VMDK",
+    "R": "restore B to a file",
+    "S": "restore all raw images",
+    "A+B+C": "sums of the three; bytes stored are those after C",
 }
 """What stages mean; `stages` in the settings of peers.json says more, and has the last word."""
 
@@ -49,10 +55,11 @@ The last one compares chunkers and chunk sizes on your own images.
 
 What is fair, and what is not:
 
-- Everybody gets the same files on the same file system, one after another, with the caches of the stage before. Wall
-  and CPU are those of the whole process tree. Bytes stored are blocks of disk, everything below the repository folder.
+- Everybody gets the same files on the same file system, by turns. A file to store is in the page cache, and what was
+  written before is on the disk. Wall and CPU are those of the whole process tree. Bytes stored are blocks of disk,
+  everything below the store; what can be deleted at any time without a loss is `index`.
 - Every restore is compared with the original; a run that gave other bytes, or failed, counts for nobody.
-- Levels of compression are each program's own; the version and the note of a row say what is not its default.
+- Levels of compression are each program's own; the note of a peer says what is not its default.
 - Durability differs: casimg syncs packs and its catalog before it says that an image is stored. Some peers leave that
   to the kernel, which makes them look faster than they would be at the same promise.
 - Some peers encrypt or authenticate everything they store, which costs them time. casimg does not encrypt.
@@ -86,18 +93,27 @@ def _peers(results: Results, plots: Plots) -> str:
     rows = rows_of(results, "peers")
     if not rows:
         return ""
-    parts = ["## Peers\n\nRatios are to casimg: 2.0 is twice as long, or twice as large.\n", _images(plots, "peers")]
+    parts = ["## Peers\n\nRatios are to casimg: 2.0 is twice as long, or twice as large.\n"]
+    parts += [_peer_table(rows), _images(plots, "peers")]
     told = results["peers"].settings.get("stages")
     meanings = {**_STAGES, **(told if isinstance(told, dict) else {})}
     for stage in dict.fromkeys(str(row.get("stage", "")) for row in rows):
-        meaning = f": {meanings[stage]}" if stage in meanings else ""
-        of_stage = [row for row in rows if row.get("stage") == stage]
-        parts.append(f"### {stage}{meaning}\n\n{_stage_table(of_stage)}")
-    versions = {str(row["peer"]): str(row["version"]) for row in rows if row.get("version")}
-    if versions:
-        kinds = [[escape(peer), _kind(peer), escape(version)] for peer, version in versions.items()]
-        parts.append("### Versions\n\n" + table(("peer", "", "version"), kinds, (False,) * 3))
+        if stage != _NO_STAGE:
+            meaning = f": {meanings[stage]}" if stage in meanings else ""
+            parts.append(f"### {stage}{meaning}\n\n{_stage_table([row for row in rows if row.get('stage') == stage])}")
     return "\n".join(part for part in parts if part)
+
+
+def _peer_table(rows: Sequence[Row]) -> str:
+    """Who they are, once each; and why those who could not run did not."""
+    cells = []
+    for peer in dict.fromkeys(str(row.get("peer", "")) for row in rows):
+        of_peer = [row for row in rows if str(row.get("peer", "")) == peer]
+        said = {key: next((str(row[key]) for row in of_peer if row.get(key)), "") for key in ("version", "note")}
+        failed = next((str(row["error"]) for row in of_peer if row.get("stage") == _NO_STAGE and row.get("error")), "")
+        note = ". ".join(part for part in (failed, said["note"]) if part)
+        cells.append([escape(peer), _kind(peer), escape(said["version"]), escape(note)])
+    return table(("peer", "", "version", "note"), cells, (False,) * 4)
 
 
 def _kind(peer: str) -> str:
@@ -108,14 +124,15 @@ def _stage_table(rows: Sequence[Row]) -> str:
     ours: Row = next((row for row in rows if row.get("peer") == OURS), {})
     shown = []
     for row in rows:
-        failed = bool(row.get("error")) or row.get("equal") is False
         columns: dict[str, object] = {"peer": row.get("peer", "")}
         for key, ratio in (("wall_s", "wall ratio"), ("cpu_s", "CPU ratio"), ("stored_size", "stored ratio")):
             columns[key] = number(row, key)
             columns[ratio] = _ratio(row, ours, key)
         columns |= {key: number(row, key) for key in ("index_size", "rss_peak", "rss_anon_peak", "runs")}
-        bad = row.get("error") or ("FAILED: other bytes came back" if failed else "")
-        columns["note"] = f"{bad or ''} {row.get('note') or ''}".strip()
+        different = "FAILED: other bytes came back" if row.get("equal") is False else ""
+        # The last line of what a program said is nearly always why; all of it is in the result file.
+        why = str(row.get("error") or different or row.get("left_out") or "").strip().splitlines()
+        columns["remark"] = why[-1][:_REMARK_MAX] if why else ""
         shown.append(columns)
     return markdown(shown)
 

@@ -54,7 +54,9 @@ def test_next_generation_and_the_same_again_are_held_against_b() -> None:
 def test_the_pipe_is_a_stage_or_a_peer(name: str, stage: str) -> None:
     """The speed from a pipe is found under either name; without a size it is not measured."""
     row = peer(name, stage, 1.0)
-    assert met(result("peers", [row], image_size=1_600_000_000))["the same again from a pipe (B2-)"] is True
+    assert (
+        met(result("peers", [row], images={"B": [{"size": 1_600_000_000}]}))["the same again from a pipe (B2-)"] is True
+    )
     assert met(result("peers", [{**row, "size": 1_400_000_000}]))["the same again from a pipe (B2-)"] is False
     assert met(result("peers", [row]))["the same again from a pipe (B2-)"] is None
 
@@ -163,10 +165,24 @@ def test_a_failed_peer_shows_why_and_no_figures() -> None:
     rows = [peer("casimg", "A", 2.0), peer("bup", "A", 5.0, error="out of memory"), peer("borg", "A", 5.0, equal=False)]
     text = report({"peers": result("peers", rows, stages={"A": "a golden"})}, {})
     assert "### A: a golden" in text
-    lines = {line.split(" | ")[0]: line for line in text.partition("### Versions")[0].splitlines()}
+    lines = {line.split(" | ")[0]: line for line in text.partition("### A")[2].splitlines()}
     assert "out of memory" in lines["| bup"]
     assert "5.00 s" not in lines["| bup"]
     assert "other bytes" in lines["| borg"]
+
+
+def test_a_peer_that_could_not_run_is_listed_with_the_reason() -> None:
+    """It is in the table of peers, and its stage that is none gets no table; what was left out says why."""
+    rows = [
+        peer("casimg", "B2", 1.0),
+        {"peer": "bup", "version": "", "stage": "-", "error": "not installed: no such package", "runs": 0},
+        {"peer": "zpaq", "version": "7", "stage": "B2", "left_out": "left out: too slow", "runs": 0, "note": "level 1"},
+    ]
+    text = report({"peers": result("peers", rows)}, {})
+    assert "| bup | deduplicates |  | not installed: no such package |" in text
+    assert "| zpaq | deduplicates | 7 | level 1 |" in text
+    assert "left out: too slow" in text.partition("### B2")[2]
+    assert "### -" not in text
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
