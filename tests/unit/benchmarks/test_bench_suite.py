@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.micro import choose, rows_of, run_rounds
-from benchmarks.micro_cases import Case, files_of_this_machine
+from benchmarks.micro.__main__ import choose, rows_of, run_rounds
+from benchmarks.micro.case import Case
+from benchmarks.micro.codec import files_of_this_machine
 from benchmarks.suite import BENCHES, Bench, run_all, settings_of
 
 

@@ -4,7 +4,7 @@
 
 Every case names its limit, another case that does the least that any program must do for it: read the bytes, call the
 codec, ask LMDB. Rounds are interleaved, so that a slow minute of the machine meets all cases alike; medians are kept.
-The cases are in `micro_cases`.
+A new case is one more entry of a list that `make_cases` joins; a limit is a case without a limit.
 """
 
 import argparse
@@ -21,8 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import measure
-from benchmarks.micro_cases import Case, make_cases
+from benchmarks.micro.case import Case
+from benchmarks.micro.codec import zstd_cases
+from benchmarks.micro.memory import hash_cases, memory_cases
+from benchmarks.micro.metadata import index_cases, manifest_cases
 from casimg.chunker import description
+from casimg.constants import FRAME_PLAIN_TARGET, MIB
 from casimg.sizes import format_size, parse_size
 
 
@@ -32,11 +36,11 @@ def main() -> int:
     parser.add_argument("--size", default="128MiB", help="bytes for what reads memory; the rest takes a part of it")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="cases with such a word in their name")
-    parser.add_argument("--small", action="store_true", help="16 MiB and 3 rounds")
+    parser.add_argument("--small", action="store_true", help="64 MiB and 3 rounds")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    size, round_count = (16 << 20, 3) if options.small else (parse_size(options.size), options.rounds)
+    size, round_count = (64 * MIB, 3) if options.small else (parse_size(options.size), options.rounds)
     with tempfile.TemporaryDirectory(prefix="casimg-micro-") as folder:
         cases = choose(make_cases(size, Path(folder)), options.only)
         if not cases:
@@ -49,6 +53,22 @@ def main() -> int:
     else:
         print_table(rows, size, round_count)
     return 0
+
+
+def make_cases(size: int, folder: Path) -> list[Case]:
+    """Return all cases, their data made.
+
+    Args:
+        size: bytes for what reads memory; more than the caches hold, or limits that run first look slow.
+        folder: an empty folder for indexes.
+    """
+    return [
+        *memory_cases(size),
+        *hash_cases(size),
+        *zstd_cases(max(FRAME_PLAIN_TARGET, size // 8)),
+        *index_cases(folder),
+        *manifest_cases(),
+    ]
 
 
 def choose(cases: Sequence[Case], words: Sequence[str]) -> list[Case]:
