@@ -25,6 +25,8 @@ def format_value(key: str, value: object) -> str:
         return format_seconds(value)
     if key == "size" or key.endswith(_SIZES):
         return format_size(value)
+    if key.endswith("ratio"):
+        return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 

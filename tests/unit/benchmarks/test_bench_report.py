@@ -120,7 +120,7 @@ def test_names_of_peers_are_compared_in_small_letters() -> None:
         ("rss_peak", 3 * MIB, "3.00 MiB"),
         ("cut_gb_s", 2.345, "2.35 GB/s"),
         ("chunk_count", 1234567, "1,234,567"),
-        ("dedup_ratio", 2.16, "2.16"),
+        ("dedup_ratio", 2.1, "2.10"),
         ("equal", False, "NO"),
         ("note", "a|b\nc", "a\\|b c"),
         ("error", None, ""),
