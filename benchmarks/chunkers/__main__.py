@@ -123,6 +123,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, object
     how = [
         f"Cut by {settings['cut_by']}: GB (10^9 bytes) of data per second of CPU of one thread, with the zero scan.",
         "Alone: each unique chunk by itself. Frames: new chunks of a segment in frames of at most 256 KiB, as stored.",
+        "Every cut begins anew after a hole and at each segment: fixed chunks are not aligned to their own size.",
         "Ratio: data to frames. Index: estimated from the unique chunks. Manifest: leaves before compression.",
     ]
     how += [
