@@ -155,8 +155,8 @@ def _chunkers(results: Results, plots: Plots) -> str:
         f"{format_value('images', settings.get('images'))}. Cut by {settings.get('cut_by', '?')}.\n\n"
         "`alone` is each unique chunk compressed by itself, `frames` the new chunks of a 4 MiB segment in frames of at "
         "most 256 KiB, which is what casimg stores. `index` is estimated from the unique chunks; `manifest` is leaves "
-        "before compression. `cut` is data per second of CPU of one thread, just read, with the zero scan. Every cut begins "
-        "anew after a hole and at each segment, so `fixed` chunks are not aligned to their own size.",
+        "before compression. `cut` is data per second of CPU of one thread, just read, with the zero scan. Every cut "
+        "begins anew after a hole and at each segment, so `fixed` chunks are not aligned to their own size.",
     ]
     for what in ("alone", "frames"):
         count = number(first, f"{what}_every_count") or 1
