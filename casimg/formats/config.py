@@ -60,6 +60,8 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
         version = document["format_version"]
         if document["casimg"] != "repository" or type(version) is not int:
             raise ValueError("it does not say that it is a casimg repository")
+        if version < FORMAT_VERSION:
+            raise ConfigError(where, "the repository is of format version 0, from before casimg had a fixed format")
         if version > FORMAT_VERSION:
             raise NewerFormatError(
                 where, f"the repository has format version {version}, this casimg reads up to {FORMAT_VERSION}; upgrade"

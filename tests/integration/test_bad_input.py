@@ -163,7 +163,7 @@ def test_foreign_and_newer_repositories(stored: Path, tmp_path: Path) -> None:
     config.write_text((tmp_path / "other" / "objects" / "casimg.json").read_text())
     with pytest.raises(casimg.errors.ForeignRepositoryError, match=other_uuid):
         casimg.open(stored)
-    config.write_text(ours.replace('"format_version": 0', '"format_version": 7'))
+    config.write_text(ours.replace('"format_version": 1', '"format_version": 7'))
     with pytest.raises(casimg.errors.NewerFormatError, match="format version 7"):
         casimg.open(stored)
     config.write_text(ours.replace('"mandatory": []', '"mandatory": ["quantum"]'))
