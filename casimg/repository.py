@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from casimg import restoring, saving
 from casimg.catalog import ImageChange, ImageRow
 from casimg.chunker import ChunkerParams
-from casimg.errors import (
-    CasimgError,
-    ImageNotFoundError,
-    InputError,
-)
+from casimg.errors import CasimgError, ImageNotFoundError, InputError
 from casimg.estimate import chunk_size_for
 from casimg.formats.config import LEVELS
 from casimg.image_file import ImageFile
