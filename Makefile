@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
+APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench-native bench-memory \
-	bench-generations docs clean
+	bench-generations bench-images bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,8 @@ help:
 	@echo "make bench-native                  chunkers and zero scan beside memcpy"
 	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
 	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
+	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
+	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -97,8 +100,21 @@ COUNT ?= 30
 bench-generations: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.generations --count $(COUNT)
 
+# Made once and kept in .bench; an interrupted build goes on from its last finished file.
+image-tools: $(VENV)/run.stamp
+	@missing=""; for tool in mmdebstrap mke2fs qemu-img unshare; do \
+		command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(APT_IMAGES) >/dev/null; fi
+
+bench-images: image-tools
+	$(BIN)/python -m benchmarks.images
+
+bench-images-small: image-tools
+	$(BIN)/python -m benchmarks.images --small
+
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
 
 clean:
-	rm -rf $(VENV) torture.json .demo build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) torture.json .demo .bench build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
