@@ -1,5 +1,6 @@
 """Borg 1.4, with its own chunks of about 2 MiB and with 64 KiB ones, and Borg 2 (pre-release)."""
 
+import subprocess
 from pathlib import Path
 
 from benchmarks.peers.contract import Command, Tools
@@ -39,7 +40,7 @@ class Borg:
         return [self._borg("extract", "--sparse", self._archive(name), folder=target.parent)]
 
     def caches(self) -> list[Path]:
-        return [self._folder / "base"]
+        return [self._folder / "base/.cache"]
 
     def _archive(self, name: str) -> str:
         return f"{self._folder / 'repository'}::{name}"
@@ -55,20 +56,27 @@ class Borg2:
     note = _NOTE + "pre-release"
     raw_only = False
     version = ""
+    _mode = "none"
     _tool: Tool
     _folder: Path
 
     def install(self, tools: Tools) -> None:
         # Later pre-releases need OpenSSL 3.2, which Debian 12 does not have.
-        requirements = ["borgbackup>=2.0.0b1", "borgbackup==2.0.0b21"]
+        requirements = ["borgbackup>=2.0.0b1", "borgbackup>=2.0.0b1,<2.0.0b24"]
         self._tool = python_tool(
             tools.folder, "borg2", requirements, "borg", lambda: borg_build(tools.debian.headers())
         )
         self.version = self._tool.version
+        # The names of modes change between pre-releases.
+        shown = subprocess.run(
+            [self._tool.program, "repo-create", "--help"], capture_output=True, text=True, check=False
+        )
+        self._mode = next((mode for mode in ("none-blake3", "none-sha256") if mode in shown.stdout), "none")
+        self.note = f"{_NOTE}fsyncs nothing of the repository; pre-release, mode {self._mode}"
 
     def init(self, folder: Path) -> list[Command]:
         self._folder = folder
-        return [self._borg("repo-create", "--encryption", "none")]
+        return [self._borg("repo-create", "--encryption", self._mode)]
 
     def store(self, source: Path, name: str) -> list[Command]:
         options = ["--compression", "zstd,3", "--files-cache", "disabled"]
@@ -78,7 +86,7 @@ class Borg2:
         return [self._borg("extract", "--sparse", name, folder=target.parent)]
 
     def caches(self) -> list[Path]:
-        return [self._folder / "base"]
+        return [self._folder / "base/.cache"]
 
     def _borg(self, *words: str, folder: Path | None = None) -> Command:
         environment = _environment(self._tool, self._folder) | {"BORG_REPO": str(self._folder / "repository")}

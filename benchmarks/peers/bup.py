@@ -8,7 +8,7 @@ from benchmarks.peers.install import Tool
 
 class Bup:
     name = "bup"
-    note = "`bup split` and `bup join` through a pipe, zlib 1; not sparse: holes are read and written as zeros"
+    note = "`bup split` and `bup join` through a pipe, zlib 1; fsyncs its packs; holes are read and written as zeros"
     raw_only = False
     version = ""
     _tool: Tool

@@ -8,7 +8,7 @@ from benchmarks.peers.install import Tool, host_tool
 
 class QemuImg:
     name = "qemu-img"
-    note = "convert -c: zlib per 64 KiB cluster; no fsync"
+    note = "convert -c: zlib per 64 KiB cluster; fsyncs the file when it stores; sparse restore"
     raw_only = True
     version = ""
     _tool: Tool
@@ -67,7 +67,7 @@ class Zstd:
 
 class Copy:
     name = "cp"
-    note = "--sparse=always --reflink=never: the floor; no fsync"
+    note = "--sparse=always --reflink=never: the floor; no fsync; of deduplication nothing"
     raw_only = False
     version = ""
     _tool: Tool

@@ -19,7 +19,10 @@ class Casimg:
     def __init__(self, name: str = "casimg", *init_options: str, from_stdin: bool = False) -> None:
         self.name = name
         self.version = ""
-        self.note = "BLAKE3, zstd 3; fsyncs all it writes before it answers; verifies chunks on restore; sparse restore"
+        self.note = (
+            "BLAKE3, zstd 3; fsyncs all it writes before it answers; verifies chunks on restore; sparse "
+            "restore; 8 MiB of what it takes on disk is kept for the day the disk is full"
+        )
         if init_options:
             self.note += f"; init {' '.join(init_options)}"
         if from_stdin:

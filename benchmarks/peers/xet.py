@@ -12,7 +12,7 @@ class Xet:
     name = "hf-xet"
     note = (
         "the Python package has no command: a loop around it, endpoint local://, no SHA-256 of its own; chunks of 64 "
-        "KiB, LZ4; no fsync"
+        "KiB, LZ4; fsyncs only its table of chunks; not sparse"
     )
     raw_only = False
     version = ""
