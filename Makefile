@@ -8,9 +8,9 @@ APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
-.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench-native bench-memory \
-	bench-generations bench-images bench-images-small image-tools \
-	bench-peers bench-small docs clean
+.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-micro \
+	bench-chunkers bench-peers bench-report bench-memory bench-generations bench-images bench-images-small image-tools \
+	docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,13 +21,16 @@ help:
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
 	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
-	@echo "make bench-native                  chunkers and zero scan beside memcpy"
+	@echo "make bench                         every benchmark on the full family of images, then benchmarks/README.md"
+	@echo "make bench-small                   the same on small images, all below .bench, in minutes"
+	@echo "make bench-chunkers [IMAGES=...]   what each chunker and chunk size makes of images"
+	@echo "make bench-micro                   inner loops beside the limits of this machine"
+	@echo "make bench-report                  benchmarks/README.md from the results that are there"
 	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
 	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
-	@echo "make bench-small                   the benchmarks on the small family, in minutes"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -92,8 +95,24 @@ check-native: $(VENV)/run.stamp
 		else echo "missing:$$missing; apt-get install $(APT_NATIVE)" >&2; exit 1; fi; fi
 	PYTHON=$(BIN)/python native/check.sh $(FUZZ_SECONDS)
 
-bench-native: $(VENV)/run.stamp
-	$(BIN)/python -m benchmarks.micro_chunker
+$(VENV)/bench.stamp: $(VENV)/run.stamp
+	CASIMG_NATIVE=require $(BIN)/python -m pip install --quiet -e '.[bench,check]'
+	@touch $@
+
+bench: $(VENV)/bench.stamp image-tools
+	$(BIN)/python -m benchmarks.suite
+
+bench-small: $(VENV)/bench.stamp image-tools
+	$(BIN)/python -m benchmarks.suite --small
+
+bench-chunkers: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.chunkers $(IMAGES)
+
+bench-micro: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.micro
+
+bench-report: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.report
 
 SIZE ?= 20GiB
 bench-memory: $(VENV)/run.stamp
@@ -120,9 +139,6 @@ bench-images-small: image-tools
 PEERS ?=
 bench-peers: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--only casimg $(PEERS))
-
-bench-small: bench-images-small
-	$(BIN)/python -m benchmarks.peers --small $(if $(PEERS),--only casimg $(PEERS)) --results .bench/results-small
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md

@@ -57,6 +57,7 @@ class _TreeWatch(threading.Thread):
         self.largest = 0
 
     def run(self) -> None:
+        self.sample()
         while not self._over.wait(_SAMPLE_EVERY_S):
             self.sample()
 
@@ -234,7 +235,7 @@ def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **settings:
             "machine": describe_machine(folder),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit,
-            "command": " ".join(["python -m", getattr(sys.modules["__main__"].__spec__, "name", "?"), *sys.argv[1:]]),
+            "command": command_line(getattr(sys.modules["__main__"].__spec__, "name", "?"), sys.argv[1:]),
             "settings": settings,
             "rows": [dict(row) for row in rows],
         },
@@ -242,6 +243,12 @@ def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **settings:
     )
     path.write_text(text + "\n")
     return path
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """Return the command that runs a module; of absolute paths only the name, which is all that others can use."""
+    shown = [f"*/{Path(argument).name}" if argument.startswith("/") else argument for argument in arguments]
+    return " ".join(["python -m", module.removesuffix(".__main__"), *shown])
 
 
 def as_row(measured: Measured) -> dict[str, float | int]:

@@ -7,22 +7,38 @@ image = repo.put("debian-12.raw", name="debian-12")
 repo.get(image.id, "copy.raw")
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from casimg import errors
 from casimg.errors import CasimgError
 from casimg.estimate import chunk_size_for, estimate, index_estimate
 from casimg.image_file import ImageFile
 from casimg.progress import Progress
-from casimg.recovery import recover
 from casimg.repository import Repository, create
 from casimg.repository import open_repository as open  # noqa: A004 - casimg.open reads as what it does
 from casimg.results import ByteRange, Image
 
-try:
-    __version__ = version("casimg")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    from casimg.recovery import recover
+
+    __version__: str
+
+
+def __getattr__(name: str) -> object:
+    # What a put or get does not need is imported when it is asked for: together 60 ms of each command.
+    if name == "recover":
+        from casimg.recovery import recover as found
+
+        return found
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("casimg")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     # open a repository

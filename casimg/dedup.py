@@ -42,6 +42,19 @@ class KnownChunks:
         with self._index.reading() as lookup:
             yield lambda chunk: self._find(lookup, chunk)
 
+    @property
+    def run_pack_no(self) -> int:
+        """Number of the pack that the last hit or run was in."""
+        return self._pack_no
+
+    def run(self, ids: bytes, chunk: int) -> int:
+        """Return how many ids from number `chunk` on follow the last hit in its pack's entry list, one by one."""
+        if self._trailer is None:
+            return 0
+        count = self._trailer.run(self._entry + 1, ids, chunk)
+        self._entry += count
+        return count
+
     def _find(self, lookup: Lookup, chunk: bytes) -> int | None:
         if self._trailer is not None and self._trailer.holds(self._entry + 1, chunk):
             self._entry += 1

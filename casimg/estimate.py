@@ -12,9 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
-from casimg.constants import CHUNK_SIZE_DEFAULT, FRAME_PLAIN_TARGET, HOLE_FLAG, KIB, SEGMENT_SIZE, TIB
+from casimg.constants import CHUNK_SIZE_DEFAULT, FRAME_PLAIN_TARGET, HOLE_FLAG, ID_SIZE, KIB, SEGMENT_SIZE, TIB
 from casimg.formats.frame import encode_frame
-from casimg.ids import chunk_id
 from casimg.ingest import thread_count
 from casimg.manifest.shape import segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
@@ -24,6 +23,7 @@ from casimg.source import FileSource
 INDEX_ENTRY_SIZE = 94
 """Bytes of LMDB per chunk, pages half full as random inserts leave them (measured; DESIGN section 7)."""
 _MANIFEST_ENTRY_SIZE = 36
+_KEY_SIZE = 16
 CHUNK_SIZES_DEFAULT = (8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB)
 
 
@@ -121,7 +121,9 @@ def _segment(
         at = 0
         group: list[memoryview] = []
         group_size = 0
-        for entry in tally.chunker.cut_segment(data):
+        sizes, ids = tally.chunker.cut_and_hash(data)
+        keys = (ids[start : start + _KEY_SIZE] for start in range(0, len(ids), ID_SIZE))
+        for entry in sizes:
             length = entry & ~HOLE_FLAG
             piece = data[at : at + length]
             at += length
@@ -129,7 +131,7 @@ def _segment(
                 tally.hole_size += length
                 continue
             tally.reference_count += 1
-            key = chunk_id(piece)[:16]
+            key = next(keys)
             if key in tally.seen:
                 continue
             tally.seen.add(key)

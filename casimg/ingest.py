@@ -29,6 +29,7 @@ from casimg.chunker import Chunker
 from casimg.constants import (
     FRAME_PLAIN_TARGET,
     HOLE_FLAG,
+    ID_SIZE,
     KIND_DATA,
     KIND_METADATA,
     NODE_FRAME_PLAIN_TARGET,
@@ -37,7 +38,7 @@ from casimg.constants import (
 from casimg.dedup import KnownChunks
 from casimg.formats.frame import encode_frame
 from casimg.formats.node import encode_leaf
-from casimg.ids import NodeId, chunk_id, node_id
+from casimg.ids import NodeId, node_id
 from casimg.manifest.build import TreeBuilder
 from casimg.manifest.shape import check_content_size, segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
@@ -54,21 +55,51 @@ class CutSegment:
 
     Attributes:
         sizes: entries in order, `HOLE_FLAG` set on holes.
-        ids: ids of the entries that are chunks, in order.
-        views: plain bytes of those chunks; None for a chunk taken over from the parent unread.
-        buffer: what the views point into; given back when the frames are made.
+        ids: ids of the entries that are chunks, one after another.
+        plain: the bytes of the segment, in a buffer that is given back when the frames are made.
+        unread: numbers of chunks taken over from the parent, whose bytes are not in `plain`.
     """
 
     number: int
     sizes: list[int]
-    ids: list[bytes]
-    views: list[memoryview | None]
+    ids: bytes
+    plain: memoryview
     read_size: int
+    unread: frozenset[int] = frozenset()
     buffer: bytearray | None = None
 
     @property
     def plain_size(self) -> int:
-        return sum(size & ~HOLE_FLAG for size in self.sizes)
+        return sum(self.sizes) - self.hole_count * HOLE_FLAG
+
+    @property
+    def hole_count(self) -> int:
+        return len(self.sizes) - len(self.ids) // ID_SIZE
+
+    @property
+    def hole_size(self) -> int:
+        return sum(size - HOLE_FLAG for size in self.sizes if size >= HOLE_FLAG) if self.hole_count else 0
+
+    def id_at(self, chunk: int) -> bytes:
+        """Return the id of a chunk by its number among the chunks."""
+        return self.ids[chunk * ID_SIZE : (chunk + 1) * ID_SIZE]
+
+    def pieces(self, chunks: Sequence[int]) -> list[memoryview]:
+        """Return the plain bytes of chunks given by ascending numbers."""
+        found: list[memoryview] = []
+        number = at = 0
+        wanted = iter(chunks)
+        want = next(wanted, -1)
+        for entry in self.sizes:
+            if entry >= HOLE_FLAG:
+                at += entry - HOLE_FLAG
+                continue
+            if number == want:
+                found.append(self.plain[at : at + entry])
+                want = next(wanted, -1)
+            number += 1
+            at += entry
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +275,7 @@ class Ingest:
         figures = self.figures
         figures.read_size += segment.read_size
         figures.size += segment.plain_size
-        figures.hole_size += sum(size & ~HOLE_FLAG for size in segment.sizes if size & HOLE_FLAG)
+        figures.hole_size += segment.hole_size
         new = self._decide(segment)
         if segment.ids:
             self.tree.add_leaf(self.emit_node(encode_leaf(segment.sizes, segment.ids)))
@@ -270,24 +301,34 @@ class Ingest:
 
     def _decide(self, segment: CutSegment) -> list[tuple[bytes, memoryview]]:
         """Note the packs of known chunks and return the new ones, claimed."""
-        new: list[tuple[bytes, memoryview]] = []
-        figures = self.figures
-        noted = figures.noted
+        new: list[int] = []
+        noted = self.figures.noted
         is_pending = self._line.is_pending
+        ids, unread = segment.ids, segment.unread
+        chunk, count = 0, len(ids) // ID_SIZE
         with self._known.reading() as find:
-            for chunk, view in zip(segment.ids, segment.views, strict=True):
-                if view is None:
+            while chunk < count:
+                # Known data come in the order in which they were stored: a whole segment is often one comparison.
+                run = 0 if unread else self._known.run(ids, chunk)
+                if run:
+                    noted.add(self._known.run_pack_no)
+                    chunk += run
                     continue
-                pack_no = None if is_pending(chunk) else find(chunk)
-                if pack_no is not None:
-                    noted.add(pack_no)
-                elif not is_pending(chunk):
-                    self._line.claim(chunk)
-                    new.append((chunk, view))
-        new_size = sum(len(view) for _, view in new)
-        figures.new_size += new_size
-        figures.known_size += sum(size for size in segment.sizes if not size & HOLE_FLAG) - new_size
-        return new
+                if chunk not in unread:
+                    one = segment.id_at(chunk)
+                    if not is_pending(one):
+                        pack_no = find(one)
+                        if pack_no is not None:
+                            noted.add(pack_no)
+                        else:
+                            self._line.claim(one)
+                            new.append(chunk)
+                chunk += 1
+        pieces = segment.pieces(new) if new else []
+        new_size = sum(len(piece) for piece in pieces)
+        self.figures.new_size += new_size
+        self.figures.known_size += segment.plain_size - segment.hole_size - new_size
+        return [(segment.id_at(number), piece) for number, piece in zip(new, pieces, strict=True)]
 
     def _append_next(self) -> None:
         segment, future = self._encoding.popleft()
@@ -295,7 +336,6 @@ class Ingest:
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
         if segment.buffer is not None:
-            segment.views.clear()
             self._buffers.append(segment.buffer)
 
     def _append_nodes(self) -> None:
@@ -400,19 +440,8 @@ def _stream_job(run: Ingest, number: int, buffer: bytearray, size: int) -> Calla
 def cut_and_hash(chunker: Chunker, number: int, buffer: bytearray, size: int, read_size: int) -> CutSegment:
     """Step 2: cut the first `size` bytes of a segment buffer and hash the chunks. Threads: any; releases the GIL."""
     view = memoryview(buffer)[:size]
-    sizes = chunker.cut_segment(view)
-    ids: list[bytes] = []
-    views: list[memoryview | None] = []
-    at = 0
-    for entry in sizes:
-        if entry & HOLE_FLAG:
-            at += entry & ~HOLE_FLAG
-            continue
-        chunk = view[at : at + entry]
-        ids.append(chunk_id(chunk))
-        views.append(chunk)
-        at += entry
-    return CutSegment(number, sizes, ids, views, read_size, buffer)
+    sizes, ids = chunker.cut_and_hash(view)
+    return CutSegment(number, sizes, ids, view, read_size, buffer=buffer)
 
 
 def _encode(new: list[tuple[bytes, memoryview]], level: int) -> list[Frame]:

@@ -1,5 +1,7 @@
 """Repositories as users see them: each method hands the work to the module that does it. No algorithm lives here.
 
+Work that a put or get does not need is imported by the method that does it: a command pays for what it uses.
+
 Threads: a Repository may be used by any number of threads at once. Fork: a child must open its own.
 """
 
@@ -8,10 +10,9 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
-from casimg import check as checking
-from casimg import comparing, reindexing, restoring, saving, updating, usage
+from casimg import restoring, saving
 from casimg.catalog import ImageChange, ImageRow
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
@@ -20,16 +21,12 @@ from casimg.errors import (
     InputError,
 )
 from casimg.estimate import chunk_size_for
-from casimg.gc.plan import CollectionPlan, plan_collection
-from casimg.gc.waste import RepackRules
 from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
-from casimg.lineage import descendants, lineage
 from casimg.opening import create_parts, open_parts
 from casimg.progress import ProgressCallback
-from casimg.repair.heal import heal
 from casimg.results import (
     ByteRange,
     CheckReport,
@@ -46,9 +43,11 @@ from casimg.results import (
 )
 from casimg.saving import ImageFields, SaveOptions
 from casimg.snapshot.changed_map import read_changed_map
-from casimg.snapshot.prune import KeepRules, decide
 from casimg.source import SourceLike
 from casimg.wiring import Wiring
+
+if TYPE_CHECKING:
+    from casimg.gc.plan import CollectionPlan
 
 TargetLike = str | os.PathLike[str] | BinaryIO
 
@@ -291,6 +290,8 @@ class Repository:
 
         Raises: ImageNotFoundError, SourceError, DamageError.
         """
+        from casimg import comparing
+
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
         with leased_reader(self._wiring, row) as reader:
@@ -315,6 +316,8 @@ class Repository:
 
     def lineage(self, ref: str) -> LineageNode:
         """Return the tree of snapshots that an image belongs to; deleted parents show as gone."""
+        from casimg.lineage import lineage
+
         self._wiring.check_open()
         asked = self._wiring.catalog.find(ref)
         rows = self._wiring.catalog.images(include_deleted=True)
@@ -332,6 +335,10 @@ class Repository:
         Returns: a decision for each snapshot, newest first.
         Raises: ImageNotFoundError, AmbiguousNameError, InputError when nothing would be kept.
         """
+        from casimg import updating
+        from casimg.lineage import descendants
+        from casimg.snapshot.prune import KeepRules, decide
+
         self._wiring.check_open()
         root = self._wiring.catalog.find(ref)
         rows = self._wiring.catalog.images(include_deleted=True)
@@ -344,6 +351,8 @@ class Repository:
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> DiffReport:
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
+        from casimg import comparing
+
         self._wiring.check_open()
         rows = [self._wiring.catalog.find(ref) for ref in (a, b)]
         contents = [row.content_id for row in rows]
@@ -359,6 +368,8 @@ class Repository:
 
     def stats(self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None) -> Stats:
         """Return the figures of the repository; of one image or, with `usages`, of all what they share and own."""
+        from casimg import usage
+
         self._wiring.check_open()
         asked: list[ImageRow] | None = None
         if ref is not None:
@@ -386,6 +397,8 @@ class Repository:
             same_name: allow a name that another image has.
         Raises: ImageNotFoundError, AmbiguousNameError, NameTakenError, InputError.
         """
+        from casimg import updating
+
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
         change = ImageChange(name, protected, visibility, dict(properties or {}), tuple(unset))
@@ -396,17 +409,22 @@ class Repository:
 
         Raises: ImageNotFoundError, AmbiguousNameError, ProtectedImageError.
         """
+        from casimg import updating
+
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
         updating.delete(self._wiring, row.id)
         return image_of(row)
 
-    def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> CollectionPlan:
+    def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.
 
         Args:
             unused_max: share of stored bytes, 0 to 1, that may stay unused in packs needed in part; 1 rewrites none.
         """
+        from casimg.gc.plan import plan_collection
+        from casimg.gc.waste import RepackRules
+
         self._wiring.check_open()
         return plan_collection(self._wiring, RepackRules(unused_max=unused_max), progress)
 
@@ -432,15 +450,23 @@ class Repository:
             subset: of all packs read only so much, "5%" or bytes, least recently verified first.
             repair: mend what is found, and tell what is lost; see `rebuild_index` when the index is wrong.
         """
+        from casimg import check as checking
+
         self._wiring.check_open()
         found = checking.find_problems(self._wiring, read_data=read_data, subset=subset, progress=progress)
-        return heal(self._wiring, found, self.rebuild_index, progress) if repair else found.report()
+        if not repair:
+            return found.report()
+        from casimg.repair.heal import heal
+
+        return heal(self._wiring, found, self.rebuild_index, progress)
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Make the index anew from the packs; interrupted, it leaves the old one.
 
         Threads: no other work of this process may run on the repository meanwhile.
         """
+        from casimg import reindexing
+
         self._wiring.check_open()
         return reindexing.rebuild_index(self._wiring, progress)
 

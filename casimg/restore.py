@@ -100,7 +100,8 @@ class Restore:
                 for span in spans(self._reader):
                     check_cancel(self._cancel, "the restore")
                     if span.leaf is None:
-                        while running:
+                        # Before bytes written in order; elsewhere the cores go on.
+                        while running and not self._target.holes_are_zeros:
                             self._finish_next(running)
                         self._zeros(span)
                     else:

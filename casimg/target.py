@@ -7,14 +7,16 @@ chunks.
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
 
-from casimg.constants import MIB
+from casimg.constants import BLOCK_SIZE, MIB, SEGMENT_SIZE
 from casimg.errors import NoSpaceError, TargetError
 
 PARTIAL_SUFFIX: Final = ".casimg-partial"
@@ -47,16 +49,70 @@ class Target(Protocol):
         ...
 
 
+class _Aligned(threading.local):
+    """A buffer on a page boundary for each thread that writes past the page cache."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(mmap.mmap(-1, SEGMENT_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class _FdTarget:
-    """Writing by position to a file descriptor. Threads: any, for disjoint ranges."""
+    """Writing by position to a file descriptor. Threads: any, for disjoint ranges.
+
+    Whole blocks go past the page cache where the file system allows it: a restore is written once and made durable,
+    and writing pages back for fsync took four times as long as writing them directly.
+    """
 
     ordered = False
 
     def __init__(self, label: str, fd: int) -> None:
         self.label = label
         self._fd = fd
+        self._direct_fd: int | None = None
+        self._aligned = _Aligned()
+
+    def _open_direct(self) -> None:
+        """Write whole blocks directly from now on, if that can be done here."""
+        with contextlib.suppress(OSError):
+            # By its descriptor: the name may mean another file by now.
+            self._direct_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
+
+    def _close(self) -> None:
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
+            self._direct_fd = None
+        os.close(self._fd)
 
     def write(self, offset: int, parts: Sequence[memoryview]) -> None:
+        size = sum(len(part) for part in parts)
+        if self._direct_fd is not None and offset % BLOCK_SIZE == 0 and BLOCK_SIZE <= size <= SEGMENT_SIZE:
+            whole = size - size % BLOCK_SIZE
+            buffer = self._aligned.buffer
+            at = 0
+            for part in parts:
+                buffer[at : at + len(part)] = part
+                at += len(part)
+            if self._write_direct(self._direct_fd, offset, buffer[:whole]):
+                self._write_buffered(offset + whole, [buffer[whole:size]])
+                return
+        self._write_buffered(offset, parts)
+
+    def _write_direct(self, fd: int, offset: int, data: memoryview) -> bool:
+        """Write whole blocks; False when the file system takes none this way after all."""
+        while data:
+            try:
+                count = os.pwrite(fd, data, offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise _write_error(self.label, error) from None
+                count = 0
+            if count % BLOCK_SIZE or not count:
+                return False
+            offset += count
+            data = data[count:]
+        return True
+
+    def _write_buffered(self, offset: int, parts: Sequence[memoryview]) -> None:
         pending = [part for part in parts if len(part)]
         while pending:
             try:
@@ -120,6 +176,8 @@ class NewFileTarget(_FdTarget):
             raise _write_error(str(path), error) from None
         # A kept partial file may hold anything in what should be holes.
         self.holes_are_zeros = not self.kept
+        if not self.kept:
+            self._open_direct()
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Read back what a partial file holds; used to find what `--resume` need not write again."""
@@ -159,10 +217,10 @@ class NewFileTarget(_FdTarget):
                 os.close(folder)
         except OSError as error:
             raise _write_error(self.label, error) from None
-        os.close(self._fd)
+        self._close()
 
     def abandon(self) -> None:
-        os.close(self._fd)
+        self._close()
 
 
 class InPlaceTarget(_FdTarget):
@@ -195,6 +253,7 @@ class InPlaceTarget(_FdTarget):
         except BaseException:
             os.close(fd)
             raise
+        self._open_direct()
 
     def write_zeros(self, offset: int, size: int) -> None:
         if self._is_device and offset % 4096 == 0 and size % 4096 == 0 and size:
@@ -209,10 +268,10 @@ class InPlaceTarget(_FdTarget):
         if not self._is_device:
             os.ftruncate(self._fd, self._size)
         self._sync()
-        os.close(self._fd)
+        self._close()
 
     def abandon(self) -> None:
-        os.close(self._fd)
+        self._close()
 
 
 class StreamTarget:

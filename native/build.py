@@ -17,14 +17,18 @@ ffibuilder.cdef(
                           uint32_t size_max);
     long casimg_cut_segment(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
                             uint32_t size_max, uint32_t *entries, size_t capacity);
+    int casimg_hash_entries(int impl, const uint8_t *d, const uint32_t *entries, size_t count, uint8_t *ids);
+    long casimg_cut_and_hash(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                             uint32_t size_max, uint32_t *entries, size_t capacity, uint8_t *ids);
+    size_t casimg_common_size(const uint8_t *a, const uint8_t *b, size_t n);
     """
 )
 ffibuilder.set_source(
     "casimg._native",
     '#include "casimg_native.h"',
-    sources=[f"native/{name}.c" for name in ("mincdc", "fastcdc", "zeros", "segment")],
+    sources=[f"native/{name}.c" for name in ("mincdc", "fastcdc", "zeros", "hash", "segment")],
     include_dirs=["native"],
-    depends=["native/casimg_native.h"],
+    depends=["native/casimg_native.h", "native/hash_lanes.h"],
     extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra"],
     py_limited_api=True,
 )

@@ -1,4 +1,4 @@
-/* Hot loops of casimg: zero scan and chunkers.
+/* Hot loops of casimg: zero scan, chunkers, hashes of chunks.
  *
  * Every routine is a pure function of its arguments; buffers are only read. A SIMD routine gives exactly what its
  * scalar twin gives. The rules of cutting are part of the repository format: see docs/format.md, "Cuts".
@@ -13,7 +13,7 @@
 #define CASIMG_SEGMENT_SIZE (4u << 20)
 #define CASIMG_HOLE_FLAG 0x80000000u
 
-enum { CASIMG_IMPL_SCALAR = 0, CASIMG_IMPL_SSE41 = 1, CASIMG_IMPL_AVX2 = 2, CASIMG_IMPL_NEON = 3 };
+enum { CASIMG_IMPL_SCALAR = 0, CASIMG_IMPL_SSE41 = 1, CASIMG_IMPL_AVX2 = 2, CASIMG_IMPL_NEON = 3, CASIMG_IMPL_AVX512 = 4 };
 enum { CASIMG_MINCDC = 0, CASIMG_FASTCDC = 1, CASIMG_FIXED = 2 };
 
 /* Nonzero when this machine runs the implementation. */
@@ -33,6 +33,18 @@ size_t casimg_cut_run(int impl, int kind, const uint8_t *d, size_t n, uint32_t s
 /* Entries of one segment, holes flagged. Returns how many, or -1 when `capacity` is too small or n too large. */
 long casimg_cut_segment(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
                         uint32_t size_max, uint32_t *entries, size_t capacity);
+
+/* BLAKE3-256 of every entry that is not a hole; the entries lie one after another in d. `ids` takes 32 bytes for each.
+ * Returns 0, or -1 when there is no memory. */
+int casimg_hash_entries(int impl, const uint8_t *d, const uint32_t *entries, size_t count, uint8_t *ids);
+
+/* casimg_cut_segment, then casimg_hash_entries; `ids` takes 32 * capacity bytes. Returns as casimg_cut_segment, or -2
+ * when there is no memory. */
+long casimg_cut_and_hash(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                         uint32_t size_max, uint32_t *entries, size_t capacity, uint8_t *ids);
+
+/* Leading bytes of a[0..n) and b[0..n) that are the same. */
+size_t casimg_common_size(const uint8_t *a, const uint8_t *b, size_t n);
 
 /* Routines behind the dispatch. */
 size_t casimg_mincdc_scalar(const uint8_t *d, size_t n, uint32_t size_min);

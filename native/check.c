@@ -1,7 +1,8 @@
 /* Compare every implementation with its scalar twin on buffers that end exactly where the data ends, so that a read
  * past the end is caught by AddressSanitizer; and print golden cuts for comparison with the Python twin.
  *
- *   check compare     many sizes, alignments and contents
+ *   check compare     many sizes, alignments and contents; cuts, zero scans and hashes
+ *   check hash        print BLAKE3 of the official test input (bytes 0, 1, .. 250, 0, ..) for many sizes, one line each
  *   check golden      read "kind min avg max seed size zero_from zero_to" lines, print "count hash" lines
  */
 #include "casimg_native.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON};
+static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON, CASIMG_IMPL_AVX512};
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -43,17 +44,28 @@ static int compare_one(const uint8_t *d, size_t n, int kind, uint32_t min, uint3
         sum += a[i] & ~CASIMG_HOLE_FLAG;
     if (expected < 0 || sum != n)
         bad = 1;
+    uint8_t *ids = malloc(32 * capacity), *other = malloc(32 * capacity);
+    if (casimg_hash_entries(CASIMG_IMPL_SCALAR, d, a, (size_t)expected, ids))
+        bad = 1;
+    size_t chunks = 0;
+    for (long i = 0; i < expected; i++)
+        chunks += !(a[i] & CASIMG_HOLE_FLAG);
     for (size_t k = 0; k < sizeof impls / sizeof *impls; k++) {
         if (!casimg_has(impls[k]))
             continue;
         long found = casimg_cut_segment(impls[k], kind, d, n, min, avg, max, b, capacity);
         if (found != expected || memcmp(a, b, 4 * (size_t)expected))
             bad = 1;
+        if (casimg_cut_and_hash(impls[k], kind, d, n, min, avg, max, b, capacity, other) != expected ||
+            memcmp(ids, other, 32 * chunks))
+            bad = 1;
         if (casimg_zero_prefix(impls[k], d, n) != casimg_zero_prefix(CASIMG_IMPL_SCALAR, d, n))
             bad = 1;
     }
     free(a);
     free(b);
+    free(ids);
+    free(other);
     if (bad)
         printf("DIFFERENT kind=%d min=%u n=%zu\n", kind, min, n);
     return bad;
@@ -103,7 +115,7 @@ static int golden(void)
         uint8_t *d = malloc(n ? n : 1);
         uint32_t *entries = malloc(4 * 16384);
         fill(d, n, seed, from, to);
-        for (int impl = 3; impl >= 0; impl--) {
+        for (int impl = CASIMG_IMPL_AVX512; impl >= 0; impl--) {
             if (!casimg_has(impl))
                 continue;
             long count = casimg_cut_segment(impl, kind, d, n, min, avg, max, entries, 16384);
@@ -118,12 +130,33 @@ static int golden(void)
     return 0;
 }
 
+static int hashes(void)
+{
+    uint8_t *d = malloc(110000), id[32];
+    for (size_t i = 0; i < 110000; i++)
+        d[i] = (uint8_t)(i % 251);
+    for (uint32_t size = 1; size < 110000; size += size < 2200 ? 1 : 971)
+        for (int impl = CASIMG_IMPL_AVX512; impl >= 0; impl--) {
+            if (!casimg_has(impl))
+                continue;
+            casimg_hash_entries(impl, d, &size, 1, id);
+            printf("%u ", size);
+            for (int i = 0; i < 32; i++)
+                printf("%02x", id[i]);
+            printf("\n");
+        }
+    free(d);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "compare"))
         return compare();
     if (argc == 2 && !strcmp(argv[1], "golden"))
         return golden();
-    fprintf(stderr, "check compare | golden\n");
+    if (argc == 2 && !strcmp(argv[1], "hash"))
+        return hashes();
+    fprintf(stderr, "check compare | golden | hash\n");
     return 2;
 }

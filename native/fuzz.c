@@ -7,7 +7,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint32_t a[16384], b[16384];
-    static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON};
+    static uint8_t ids[32 * 16384], other[32 * 16384];
+    static const int impls[] = {CASIMG_IMPL_SSE41, CASIMG_IMPL_AVX2, CASIMG_IMPL_NEON, CASIMG_IMPL_AVX512};
     if (size < 2)
         return 0;
     int kind = data[0] % 3;
@@ -27,9 +28,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sum += a[i] & ~CASIMG_HOLE_FLAG;
     if (count >= 0 && sum != n)
         abort();
-    for (int k = 0; k < 3; k++) {
+    if (count > 0 && casimg_hash_entries(CASIMG_IMPL_SCALAR, d, a, (size_t)count, ids))
+        abort();
+    size_t chunks = 0;
+    for (long i = 0; i < count; i++)
+        chunks += !(a[i] & CASIMG_HOLE_FLAG);
+    for (size_t k = 0; k < sizeof impls / sizeof *impls; k++) {
         if (!casimg_has(impls[k]))
             continue;
+        if (count > 0 && (casimg_hash_entries(impls[k], d, a, (size_t)count, other) || memcmp(ids, other, 32 * chunks)))
+            abort();
         long found = casimg_cut_segment(impls[k], kind, d, n, min, avg, max, b, 16384);
         if (found != count || (count > 0 && memcmp(a, b, 4 * (size_t)count)))
             abort();

@@ -1,6 +1,8 @@
 /* One segment in one call: holes out, runs of data cut. And the choice of implementation. */
 #include "casimg_native.h"
 
+#include <string.h>
+
 int casimg_has(int impl)
 {
     switch (impl) {
@@ -11,6 +13,11 @@ int casimg_has(int impl)
         return __builtin_cpu_supports("sse4.1") != 0;
     case CASIMG_IMPL_AVX2:
         return __builtin_cpu_supports("avx2") != 0;
+#endif
+#if defined(__x86_64__)
+    case CASIMG_IMPL_AVX512:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2");
 #endif
 #if defined(__aarch64__)
     case CASIMG_IMPL_NEON:
@@ -27,6 +34,7 @@ size_t casimg_zero_prefix(int impl, const uint8_t *d, size_t n)
 #if defined(__x86_64__) || defined(__i386__)
     case CASIMG_IMPL_SSE41:
         return casimg_zero_prefix_sse41(d, n);
+    case CASIMG_IMPL_AVX512: /* memory is the limit already */
     case CASIMG_IMPL_AVX2:
         return casimg_zero_prefix_avx2(d, n);
 #endif
@@ -52,6 +60,7 @@ size_t casimg_next_cut(int impl, int kind, const uint8_t *d, size_t n, uint32_t 
 #if defined(__x86_64__) || defined(__i386__)
     case CASIMG_IMPL_SSE41:
         return casimg_mincdc_sse41(d, n, size_min);
+    case CASIMG_IMPL_AVX512:
     case CASIMG_IMPL_AVX2:
         return casimg_mincdc_avx2(d, n, size_min);
 #endif
@@ -109,4 +118,23 @@ long casimg_cut_segment(int impl, int kind, const uint8_t *d, size_t n, uint32_t
         }
     }
     return (long)count;
+}
+
+long casimg_cut_and_hash(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
+                         uint32_t size_max, uint32_t *entries, size_t capacity, uint8_t *ids)
+{
+    long count = casimg_cut_segment(impl, kind, d, n, size_min, size_avg, size_max, entries, capacity);
+    if (count > 0 && casimg_hash_entries(impl, d, entries, (size_t)count, ids))
+        return -2;
+    return count;
+}
+
+size_t casimg_common_size(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    size_t at = 0;
+    while (n - at >= 32 && !memcmp(a + at, b + at, 32))
+        at += 32;
+    while (at < n && a[at] == b[at])
+        at++;
+    return at;
 }

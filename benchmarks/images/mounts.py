@@ -73,9 +73,12 @@ def in_root(root: Path, command: Sequence[str], standard_input: str = "", user: 
 def in_namespaces(command: Sequence[str]) -> int:
     """Run a command in mount and process namespaces that end with it, and return its exit status.
 
-    Ctrl-C reaches it by the terminal and it ends in order; SIGTERM to us ends it at once.
+    Ctrl-C reaches it by the terminal and it ends in order; SIGTERM or SIGKILL to us ends it at once.
     """
-    begun = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *command])
+    # Each link of the chain dies with the one above: setpriv for us, --kill-child for unshare.
+    death = ["setpriv", "--pdeathsig", "KILL"]
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    begun = subprocess.Popen([*death, *apart, *command])
     signal.signal(signal.SIGTERM, _stop)
     try:
         return begun.wait()

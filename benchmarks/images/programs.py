@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_TOOLS = ("mmdebstrap", "qemu-img", "mke2fs", "debugfs", "tar", "unshare", "mount", "fstrim", "fallocate", "dpkg-query")
+_DISK_TOOLS = ("mmdebstrap", "mke2fs", "debugfs", "dumpe2fs", "qemu-img", "tar", "dpkg-query", "fallocate")
+_MACHINE_TOOLS = ("unshare", "setpriv", "mount", "umount", "fstrim", "chroot")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _END_S = 30
 
@@ -26,7 +27,7 @@ class ProgramFailedError(Exception):
 
 def missing_tools() -> list[str]:
     """Return the programs that a build needs and this machine lacks."""
-    return [name for name in _TOOLS if shutil.which(name, path=environment()["PATH"]) is None]
+    return [name for name in _DISK_TOOLS + _MACHINE_TOOLS if shutil.which(name, path=environment()["PATH"]) is None]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -136,7 +136,7 @@ FULL = Recipe(
         ),
     ),
     database="postgresql",
-    database_scale=18,
+    database_scale=15,
 )
 
 SMALL = Recipe(

@@ -16,7 +16,7 @@ from benchmarks.measure import save
 from benchmarks.peers.contract import Peer, Tools
 from benchmarks.peers.install import CannotInstallError, DebianTools
 from benchmarks.peers.peers import all_peers
-from benchmarks.peers.rows import NOT_MEASURED, REFERENCE, Row, as_rows, as_tables
+from benchmarks.peers.rows import NOT_MEASURED, REFERENCE, STAGES, Row, as_rows, as_tables
 from benchmarks.peers.stages import CannotRunError, Plan, Run, check_disk, make_plan
 
 
@@ -118,6 +118,7 @@ def describe(plan: Plan, arguments: argparse.Namespace) -> dict[str, object]:
             stage: [{"name": image.path.name, "size": image.size, "data_size": image.data_size} for image in images]
             for stage, images in stages.items()
         },
+        "stages": dict(STAGES),
         "rounds": plan.rounds,
         "repeat_within_s": plan.repeat_within_s,
         "all_within_s": plan.all_within_s,

@@ -5,6 +5,7 @@ Environment: `CASIMG_NATIVE` = `auto` (C when it is built, else no writing), `re
 """
 
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 from casimg.chunker import native, scalar
@@ -18,6 +19,8 @@ __all__ = [
     "KINDS",
     "Chunker",
     "ChunkerParams",
+    "chunk_ids",
+    "common_size",
     "description",
     "implementations",
     "native_available",
@@ -38,6 +41,13 @@ class Chunker(Protocol):
         Args:
             data: at most SEGMENT_SIZE bytes that begin on a segment boundary.
         Raises: InputError when there are more.
+        """
+        ...
+
+    def cut_and_hash(self, data: BytesLike) -> tuple[list[int], bytes]:
+        """Return what `cut_segment` returns, and the ids of the chunks one after another.
+
+        Raises: InputError as `cut_segment`. Cost: one call without the GIL.
         """
         ...
 
@@ -91,11 +101,26 @@ def open_chunker(params: ChunkerParams, implementation: str | None = None) -> Ch
     return NativeChunker(params, implementation)
 
 
-_ZERO_IMPLEMENTATION = native.implementations()[-1] if native.implementations() else None
+_BEST = native.implementations()[-1] if native.implementations() else None
 
 
 def zero_prefix_size(data: BytesLike) -> int:
     """Return how many leading bytes are zero. Threads: any; releases the GIL in C."""
-    if _ZERO_IMPLEMENTATION is None:
-        return scalar.zero_prefix_size(data)
-    return native.zero_prefix_size(data, _ZERO_IMPLEMENTATION)
+    return scalar.zero_prefix_size(data) if _BEST is None else native.zero_prefix_size(data, _BEST)
+
+
+def chunk_ids(data: BytesLike, sizes: Sequence[int]) -> bytes:
+    """Return the ids, one after another, of chunks that lie one after another in `data`.
+
+    Args:
+        sizes: bytes of each chunk, at least 1; with `HOLE_FLAG` set it is left out.
+    Raises: InputError when the sizes are more than the data.
+    Cost: what hashing one long input costs, since chunks share the lanes of a vector. Threads: any; releases the GIL.
+    """
+    return scalar.chunk_ids(data, sizes) if _BEST is None else native.chunk_ids(data, sizes, _BEST)
+
+
+def common_size(first: BytesLike, first_offset: int, second: BytesLike, second_offset: int) -> int:
+    """Return how many bytes from the two offsets on are the same. Threads: any."""
+    compare = scalar.common_size if _BEST is None else native.common_size
+    return compare(first, first_offset, second, second_offset)

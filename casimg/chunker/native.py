@@ -1,9 +1,10 @@
 """The chunkers in C: one call per segment, without the GIL, on the best instructions this machine has."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from casimg.chunker.params import ChunkerParams
-from casimg.constants import BLOCK_SIZE, SEGMENT_SIZE
+from casimg.constants import BLOCK_SIZE, HOLE_FLAG, ID_SIZE, SEGMENT_SIZE
 from casimg.errors import InputError
 from casimg.ids import BytesLike
 
@@ -13,7 +14,7 @@ try:
 except ImportError:
     _ffi = _lib = None
 
-_IMPLEMENTATIONS: Final = {"scalar": 0, "sse4.1": 1, "avx2": 2, "neon": 3}
+_IMPLEMENTATIONS: Final = {"scalar": 0, "sse4.1": 1, "avx2": 2, "neon": 3, "avx512": 4}
 _KINDS: Final = {"mincdc": 0, "fastcdc": 1, "fixed": 2}
 _EMPTY: Final = b"\0"
 
@@ -60,6 +61,34 @@ class NativeChunker:
         found: list[int] = _ffi.unpack(entries, count)
         return found
 
+    def cut_and_hash(self, data: BytesLike) -> tuple[list[int], bytes]:
+        """As Chunker.cut_and_hash."""
+        size = len(data)
+        if size > SEGMENT_SIZE:
+            raise InputError(f"{size} bytes are more than a segment")
+        params = self.params
+        entries = _ffi.new("uint32_t[]", self._capacity)
+        ids = _ffi.new("uint8_t[]", ID_SIZE * self._capacity)
+        count = _lib.casimg_cut_and_hash(
+            self._impl,
+            self._kind,
+            _ffi.from_buffer("uint8_t[]", data if size else _EMPTY),
+            size,
+            params.size_min,
+            params.size_avg,
+            params.size_max,
+            entries,
+            self._capacity,
+            ids,
+        )
+        if count == -2:
+            raise MemoryError
+        if count < 0:
+            raise InputError(f"the segment has more than {self._capacity} entries")
+        sizes: list[int] = _ffi.unpack(entries, count)
+        chunk_count = sum(1 for entry in sizes if entry < HOLE_FLAG)
+        return sizes, bytes(_ffi.buffer(ids, ID_SIZE * chunk_count))
+
     def next_cut(self, window: BytesLike) -> int:
         """As Chunker.next_cut."""
         if not len(window):
@@ -89,6 +118,37 @@ class NativeChunker:
             params.size_max,
         )
         return size
+
+
+def chunk_ids(data: BytesLike, sizes: Sequence[int], implementation: str) -> bytes:
+    """Return the ids, one after another, of chunks that lie one after another; sizes with `HOLE_FLAG` are left out.
+
+    Raises: InputError when the sizes are more than the data, or one of them is zero.
+    """
+    if sum(size & ~HOLE_FLAG for size in sizes) > len(data) or not all(sizes):
+        raise InputError("the sizes of the chunks do not fit their bytes")
+    ids = _ffi.new("uint8_t[]", max(1, ID_SIZE * len(sizes)))
+    entries = _ffi.new("uint32_t[]", sizes)
+    if _lib.casimg_hash_entries(
+        _IMPLEMENTATIONS[implementation],
+        _ffi.from_buffer("uint8_t[]", data if len(data) else _EMPTY),
+        entries,
+        len(sizes),
+        ids,
+    ):
+        raise MemoryError
+    return bytes(_ffi.buffer(ids, ID_SIZE * sum(1 for size in sizes if size < HOLE_FLAG)))
+
+
+def common_size(first: BytesLike, first_offset: int, second: BytesLike, second_offset: int) -> int:
+    """Return how many bytes from the two offsets on are the same."""
+    size = min(len(first) - first_offset, len(second) - second_offset)
+    if size <= 0:
+        return 0
+    found: int = _lib.casimg_common_size(
+        _ffi.from_buffer("uint8_t[]", first) + first_offset, _ffi.from_buffer("uint8_t[]", second) + second_offset, size
+    )
+    return found
 
 
 def zero_prefix_size(data: BytesLike, implementation: str) -> int:

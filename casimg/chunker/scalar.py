@@ -1,9 +1,11 @@
 """The chunkers in plain Python: short, slow (6 MB/s), and the oracle that the C is tested against. Pure."""
 
+from collections.abc import Sequence
+
 from casimg.chunker.params import ChunkerParams
 from casimg.constants import BLOCK_SIZE, HOLE_FLAG, SEGMENT_SIZE
 from casimg.errors import InputError
-from casimg.ids import BytesLike
+from casimg.ids import BytesLike, chunk_id
 
 _MUL, _ADD = 0x9E3779B1, 0x7F4A7C15
 _GEAR_SEED = 0x63617369_6D670001
@@ -54,6 +56,11 @@ class PythonChunker:
             block = end_block
         return entries
 
+    def cut_and_hash(self, data: BytesLike) -> tuple[list[int], bytes]:
+        """As Chunker.cut_and_hash."""
+        sizes = self.cut_segment(data)
+        return sizes, chunk_ids(data, sizes)
+
     def next_cut(self, window: BytesLike) -> int:
         """As Chunker.next_cut."""
         params = self.params
@@ -87,3 +94,23 @@ def zero_prefix_size(data: BytesLike) -> int:
     """Return how many leading bytes are zero."""
     plain = bytes(data)
     return len(plain) - len(plain.lstrip(b"\0"))
+
+
+def chunk_ids(data: BytesLike, sizes: Sequence[int]) -> bytes:
+    """As casimg.chunker.chunk_ids."""
+    if sum(size & ~HOLE_FLAG for size in sizes) > len(data) or not all(sizes):
+        raise InputError("the sizes of the chunks do not fit their bytes")
+    view = memoryview(data)
+    ids, at = [], 0
+    for size in sizes:
+        if size < HOLE_FLAG:
+            ids.append(chunk_id(view[at : at + size]))
+        at += size & ~HOLE_FLAG
+    return b"".join(ids)
+
+
+def common_size(first: BytesLike, first_offset: int, second: BytesLike, second_offset: int) -> int:
+    """As casimg.chunker.common_size."""
+    size = min(len(first) - first_offset, len(second) - second_offset)
+    pairs = enumerate(zip(first[first_offset:], second[second_offset:], strict=False))
+    return next((at for at, (a, b) in pairs if a != b), max(0, size))

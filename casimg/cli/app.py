@@ -120,12 +120,15 @@ def command(
     return wrap
 
 
-def _version() -> str:
-    return (
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    click.echo(
         f"casimg {casimg.__version__}\n"
         f"Python {platform.python_version()}, chunker {chunker.description()}\n"
         f"libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, LMDB {'.'.join(map(str, lmdb.version()))}"
     )
+    context.exit()
 
 
 @click.group(
@@ -133,7 +136,14 @@ def _version() -> str:
     epilog="\b\n" + exit_codes.HELP + "\n\n\b\nExample:\n  casimg init /srv/images\n"
     "  casimg --repo /srv/images put debian-12.raw --name debian-12",
 )
-@click.version_option(message=_version())
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 @common
 @click.pass_context
 def main_group(context: click.Context) -> None:

@@ -1,4 +1,4 @@
-"""What commands print: text for people, or exactly one JSON document."""
+"""What commands print: text for people, or exactly one JSON document. Tables are imported when one is printed."""
 
 import dataclasses
 import json
@@ -6,18 +6,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, TextIO
 
 from casimg.sizes import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PLAIN_WIDTH = 400  # names and ids are never cut off in a pipe
 
 
-def console(file: TextIO | None = None) -> Console:
+def console(file: TextIO | None = None) -> "Console":
     """Return a console: colours and the terminal's width on a terminal, plain and wide elsewhere."""
+    from rich.console import Console
+
     stream = file or sys.stdout
     return Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False, soft_wrap=True)
 
@@ -50,6 +52,8 @@ def print_json(value: object, file: TextIO | None = None) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print a table; columns in `right` are numbers."""
+    from rich.table import Table
+
     target = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, header in enumerate(headers):

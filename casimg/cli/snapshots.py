@@ -3,8 +3,6 @@
 import sys
 
 import click
-from rich.markup import escape
-from rich.tree import Tree
 
 from casimg.cli.app import Settings, command, common, main_group
 from casimg.cli.images import parse_properties, print_put, resolve
@@ -84,6 +82,8 @@ def list_lineage(settings: Settings, ref: str) -> None:
         root = repo.lineage(resolve(repo, ref).id)
 
     def text() -> None:
+        from rich.tree import Tree
+
         tree = Tree(_label(root))
         stack = [(root, tree)]
         while stack:
@@ -137,6 +137,8 @@ def prune(settings: Settings, ref: str, keep_last: int, keep_daily: int, keep_we
 
 
 def _label(node: LineageNode) -> str:
+    from rich.markup import escape
+
     if node.image is None:
         return f"(gone) {node.id}"
     name = escape(node.image.name)

@@ -49,15 +49,15 @@ class Inner:
     children: tuple[bytes | None, ...]
 
 
-def encode_leaf(sizes: Sequence[int], ids: Sequence[bytes]) -> bytes:
-    """Return the bytes of a leaf. Raises: ValueError for a leaf that cannot be."""
-    why = _leaf_problem(sizes, len(ids))
+def encode_leaf(sizes: Sequence[int], ids: bytes) -> bytes:
+    """Return the bytes of a leaf; `ids` are those of its chunks one after another.
+
+    Raises: ValueError for a leaf that cannot be.
+    """
+    why = "an id does not have 32 bytes" if len(ids) % ID_SIZE else _leaf_problem(sizes, len(ids) // ID_SIZE)
     if why:
         raise ValueError(why)
-    body = b"".join(ids)
-    if len(body) != ID_SIZE * len(ids):
-        raise ValueError("an id does not have 32 bytes")
-    return struct.pack(f"<BBH{len(sizes)}I", _LEAF, 0, len(sizes), *sizes) + body
+    return struct.pack(f"<BBH{len(sizes)}I", _LEAF, 0, len(sizes), *sizes) + ids
 
 
 def encode_inner(height: int, children: Sequence[bytes | None]) -> bytes:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from casimg.chunker import common_size
 from casimg.constants import FORMAT_VERSION, FRAME_PLAIN_MAX, ID_SIZE, KIND_DATA, KIND_METADATA, PACK_SIZE_MAX
 from casimg.formats.damage import FormatDamage
 from casimg.ids import BytesLike
@@ -83,6 +84,14 @@ class PackTrailer:
     def holds(self, entry: int, chunk: bytes) -> bool:
         """Tell whether `entry` is this chunk; False when there is no such entry."""
         return self._ids[entry * ID_SIZE : (entry + 1) * ID_SIZE] == chunk
+
+    def run(self, entry: int, ids: bytes, chunk: int) -> int:
+        """Return how many entries from `entry` on are the chunks that `ids` lists from number `chunk` on."""
+        at, start = entry * ID_SIZE, chunk * ID_SIZE
+        # The first one here: a call into C gives the GIL away, and most runs that are none end at once.
+        if self._ids[at : at + ID_SIZE] != ids[start : start + ID_SIZE]:
+            return 0
+        return common_size(self._ids, at, ids, start) // ID_SIZE
 
     def entry_of(self, frame_offset: int, position: int) -> int | None:
         """Return the number of the entry at `position` in the frame at `frame_offset`, None when there is none."""

@@ -46,32 +46,24 @@ class Lookup:
     """Look ids up in one snapshot of the index. Threads: one."""
 
     def __init__(self, txn: Any, places: Any) -> None:
-        self._get = txn.get
-        self._txn = txn
-        self._places = places
+        self._cursor = txn.cursor(places)
+        self._set_key = self._cursor.set_key
 
     def places(self, chunk: bytes) -> list[Place]:
         """Return every undamaged place of an id, oldest pack first."""
-        value = self._get(chunk)
-        if value is None:
+        if not self._set_key(chunk):
             return []
-        cursor = self._txn.cursor(self._places)
-        if not cursor.set_key(chunk):
-            return []
+        cursor = self._cursor
         if cursor.count() == 1:
-            place = decode_place(chunk, value)
+            place = decode_place(chunk, cursor.value())
             return [] if place is None else [place]
         found = (decode_place(chunk, value) for value in cursor.iternext_dup())
         return [place for place in found if place is not None]
 
     def first(self, chunk: bytes) -> Place | None:
         """Return the place in the oldest pack, None when there is none."""
-        value = self._get(chunk)
-        place = None if value is None else decode_place(chunk, value)
-        if place is None and value is not None:
-            rest = self.places(chunk)
-            return rest[0] if rest else None
-        return place
+        places = self.places(chunk)
+        return places[0] if places else None
 
 
 class _SharedEnvironment:

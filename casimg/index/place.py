@@ -1,13 +1,14 @@
 """Where a chunk lies, and the 20 bytes that say so in the index. Pure."""
 
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from zlib import crc32
 
 _VALUE: Final = struct.Struct(">IIIHI")  # pack number first: duplicates of a key sort by pack
 _CHECK: Final = struct.Struct(">H")
+_WHOLE: Final = struct.Struct(">IIIHIH")
 VALUE_SIZE: Final = _VALUE.size + _CHECK.size
 
 
@@ -38,14 +39,14 @@ def fewest_frames(candidates: Sequence[Sequence[Place]]) -> list[Place | None]:
 def encode_place(chunk: bytes, place: Place) -> bytes:
     """Return the index value of a place; its check covers the key too."""
     body = _VALUE.pack(*place)
-    return body + _CHECK.pack(zlib.crc32(chunk, zlib.crc32(body)) & 0xFFFF)
+    return body + _CHECK.pack(crc32(chunk, crc32(body)) & 0xFFFF)
 
 
 def decode_place(chunk: bytes, value: bytes) -> Place | None:
     """Return the place that an index value means, None when it fails its check."""
     if len(value) != VALUE_SIZE:
         return None
-    body = value[: _VALUE.size]
-    if _CHECK.unpack(value[_VALUE.size :])[0] != zlib.crc32(chunk, zlib.crc32(body)) & 0xFFFF:
+    pack_no, frame_offset, frame_size, position, plain_size, check = _WHOLE.unpack(value)
+    if check != crc32(chunk, crc32(value[: _VALUE.size])) & 0xFFFF:
         return None
-    return Place(*_VALUE.unpack(body))
+    return Place(pack_no, frame_offset, frame_size, position, plain_size)

@@ -79,7 +79,7 @@ def recut_segment(
 
     sizes: list[int] = []
     ids: list[bytes] = []
-    views: list[memoryview | None] = []
+    unread: set[int] = set()
     size_max = chunker.params.size_max
     block = 0
     while block < block_count:
@@ -96,17 +96,16 @@ def recut_segment(
             clean = not any(is_dirty[at // BLOCK_SIZE : -(-(at + reach) // BLOCK_SIZE)])
             if kept is not None and clean and min(size_max, kept[2] - at) == reach:
                 chunk_size, chunk = kept[0], kept[1]
-                views.append(None)
+                unread.add(len(ids))
             else:
                 chunk_size = chunker.next_cut(window.need(at, at + reach))
                 view = window.view[at : at + chunk_size]
                 chunk = chunk_id(view)
-                views.append(view)
             sizes.append(chunk_size)
             ids.append(chunk)
             at += chunk_size
         block = run_end
-    return CutSegment(number, sizes, ids, views, window.read_size, buffer)
+    return CutSegment(number, sizes, b"".join(ids), window.view, window.read_size, frozenset(unread), buffer)
 
 
 def _old_layout(old: Leaf | None, block_count: int) -> tuple[dict[int, tuple[int, bytes, int]], list[bool]]:

@@ -7,7 +7,17 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casimg.chunker import KINDS, ChunkerParams, implementations, open_chunker, zero_prefix_size
+from casimg.chunker import (
+    KINDS,
+    ChunkerParams,
+    chunk_ids,
+    common_size,
+    implementations,
+    native,
+    open_chunker,
+    scalar,
+    zero_prefix_size,
+)
 from casimg.chunker.scalar import zero_prefix_size as zero_prefix_size_twin
 from casimg.constants import BLOCK_SIZE, HOLE_FLAG, SEGMENT_SIZE
 from casimg.errors import CasimgError, InputError, NativeMissingError
@@ -49,9 +59,46 @@ def test_every_implementation_cuts_alike(kind: str, parts: list[tuple[str, int]]
     expected = open_chunker(params, "python").cut_segment(data)
     assert sum(entry & ~HOLE_FLAG for entry in expected) == len(data)
     shifted = memoryview(bytearray(shift) + data)[shift:]
+    ids = scalar.chunk_ids(data, expected)
     for name in NATIVE:
         assert open_chunker(params, name).cut_segment(shifted) == expected, name
+        assert open_chunker(params, name).cut_and_hash(shifted) == (expected, ids), name
     assert zero_prefix_size(shifted) == zero_prefix_size_twin(data)
+
+
+size_of_chunk = st.one_of(st.integers(1, 3000), st.sampled_from((63, 64, 65, 1023, 1024, 1025, 2048, 16_385)))
+
+
+@settings(max_examples=60)
+@given(sizes=st.lists(st.tuples(size_of_chunk, st.booleans()), max_size=40), shift=st.integers(0, 40))
+def test_every_implementation_hashes_alike(sizes: list[tuple[int, bool]], shift: int) -> None:
+    """Chunks hashed together, of any sizes and with holes between them, have the ids that each has alone."""
+    entries = [size | HOLE_FLAG if is_hole else size for size, is_hole in sizes]
+    data = blake3(b"chunks").digest(sum(size for size, _ in sizes))
+    expected = scalar.chunk_ids(data, entries)
+    shifted = memoryview(bytearray(shift) + data)[shift:]
+    assert chunk_ids(shifted, entries) == expected
+    for name in NATIVE:
+        assert native.chunk_ids(shifted, entries, name) == expected, name
+
+
+def test_sizes_past_the_data_are_refused() -> None:
+    """Chunks that would reach past the end, or have no bytes, are an InputError in C and in Python."""
+    for hashes in (chunk_ids, scalar.chunk_ids):
+        for sizes in ([6], [3, 3], [3 | HOLE_FLAG, 3], [2, 0]):
+            with pytest.raises(InputError):
+                hashes(b"12345", sizes)
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=100), st.binary(max_size=100), st.integers(0, 9), st.integers(0, 9), st.integers(0, 90))
+def test_common_bytes_are_counted(first: bytes, second: bytes, a: int, b: int, same: int) -> None:
+    """How far two buffers agree from two offsets on, also past either's end, is what the Python twin counts."""
+    first, second = bytes(a) + bytes(same) + first, bytes(b) + bytes(same) + second
+    for offsets in ((a, b), (b, a), (a, 200)):
+        assert common_size(first, offsets[0], second, offsets[1]) == scalar.common_size(
+            first, offsets[0], second, offsets[1]
+        )
 
 
 @settings(max_examples=60)

@@ -70,7 +70,7 @@ def needed(spec: Spec) -> Needed:
             else:
                 sizes.append(BLOCK_SIZE | HOLE_FLAG)
         ids.update(chunks)
-        tree.add_leaf(emit(encode_leaf(sizes, chunks)) if chunks else None)
+        tree.add_leaf(emit(encode_leaf(sizes, b"".join(chunks))) if chunks else None)
     return Needed(tree.finish(), frozenset(ids))
 
 

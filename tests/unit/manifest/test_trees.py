@@ -29,7 +29,7 @@ class Nodes:
         return decode_node(self.found[node])
 
     def leaf(self, number: int, size: int = SEGMENT_SIZE) -> NodeId:
-        return self.emit(encode_leaf([size], [number.to_bytes(32, "big")]))
+        return self.emit(encode_leaf([size], number.to_bytes(32, "big")))
 
     def build(self, leaves: dict[int, NodeId], count: int) -> NodeId | None:
         builder = TreeBuilder(self.emit)

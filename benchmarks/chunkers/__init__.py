@@ -1,0 +1,1 @@
+"""Which chunker, and which chunk size: what each makes of the same images."""

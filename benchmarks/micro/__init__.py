@@ -1,0 +1,1 @@
+"""The inner loops of the library beside the limits of the machine."""
