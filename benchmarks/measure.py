@@ -132,7 +132,13 @@ def run_command(
             )
             watch = _TreeWatch(process.pid)
             watch.start()
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:  # an interrupt meant for us alone
+                process.kill()
+                process.wait()
+                watch.stop()
+                raise
             wall_s = time.monotonic() - begin_s
             anon_peak = watch.stop()
             process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,6 +1,7 @@
 """`make bench-peers`: install the peers, run them and casimg by turns, write `results/peers.json`, print tables.
 
-Exit status: 0; 1 when a restored file was different or casimg itself failed; 2 when the run cannot start.
+Exit status: 0; 1 when a restored file was different or casimg itself failed; 2 when the run cannot start or the disk
+became too small; 130 when it was interrupted.
 """
 
 import argparse
@@ -31,12 +32,10 @@ def parse_arguments(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--skip", nargs="+", metavar="NAME", choices=names, default=[])
     parser.add_argument("--containers", action="store_true", help="store qcow2 and VMDK files as well: long")
     parser.add_argument("--rounds", type=int, help="of A, B, B2 and R, whose medians count (default: 3)")
-    parser.add_argument(
-        "--repeat-within", type=float, default=30, metavar="S", help="seconds of A, B and R (default: 30)"
-    )
-    parser.add_argument(
-        "--all-within", type=float, default=90, metavar="S", help="no B2 and S for who takes longer for A and B (90)"
-    )
+    quick = "who takes more seconds for A, B and R is not repeated and leaves out S (default: 30)"
+    parser.add_argument("--quick-within", type=float, default=30, metavar="S", help=quick)
+    slow = "who takes more seconds for A and B leaves out B2 as well (default: 90)"
+    parser.add_argument("--slow-after", type=float, default=90, metavar="S", help=slow)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     arguments = parser.parse_args()
     arguments.images = arguments.images or arguments.folder / ("images-small" if arguments.small else "images")
@@ -77,8 +76,8 @@ def main() -> int:
             load_family(arguments.images),
             containers=arguments.containers,
             rounds=arguments.rounds,
-            repeat_within_s=arguments.repeat_within,
-            all_within_s=arguments.all_within,
+            quick_within_s=arguments.quick_within,
+            slow_after_s=arguments.slow_after,
         )
         check_disk(arguments.folder, plan)
     except FileNotFoundError:
@@ -90,24 +89,26 @@ def main() -> int:
     ready, rows = install(chosen, arguments.folder / "tools", console)
     work = (arguments.folder / "peers").absolute()
     run = Run(work, plan, lambda text: console.print(text, highlight=False, markup=False))
+    status, results = 0, arguments.results
     try:
         run.run(ready)
-    except CannotRunError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
+    except (CannotRunError, KeyboardInterrupt) as error:
+        # What was measured is kept, but not in the place of whole results.
+        status, results = (2 if isinstance(error, CannotRunError) else 130), arguments.folder / "results-partial"
+        print(f"peers: {str(error) or 'interrupted'}", file=sys.stderr)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for peer in ready:
         rows.extend(as_rows(peer.name, peer.version, peer.note, run.outcomes.get(peer.name, {})))
     took_s = time.monotonic() - begin_s
-    path = save(arguments.results, "peers", rows, **describe(plan, arguments), took_s=round(took_s))
+    path = save(results, "peers", rows, **describe(plan, arguments), took_s=round(took_s))
     for table in as_tables(rows):
         console.print(table)
     console.print(f"{path}, in {took_s / 60:.1f} minutes", highlight=False)
     bad = [row for row in rows if row.get("equal") is False or (row["peer"] == REFERENCE and "error" in row)]
     for row in bad:
         print(f"peers: {row['peer']}, {row['stage']}: {row.get('error', 'different')}", file=sys.stderr)
-    return 1 if bad else 0
+    return status or (1 if bad else 0)
 
 
 def describe(plan: Plan, arguments: argparse.Namespace) -> dict[str, object]:
@@ -120,8 +121,8 @@ def describe(plan: Plan, arguments: argparse.Namespace) -> dict[str, object]:
         },
         "stages": dict(STAGES),
         "rounds": plan.rounds,
-        "repeat_within_s": plan.repeat_within_s,
-        "all_within_s": plan.all_within_s,
+        "quick_within_s": plan.quick_within_s,
+        "slow_after_s": plan.slow_after_s,
         "small": arguments.small,
     }
 

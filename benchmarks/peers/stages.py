@@ -8,7 +8,7 @@ as its peer's turn is over, so the disk holds one at a time.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ class Plan:
 
     Attributes:
         rounds: of the repeated stages.
-        repeat_within_s: a peer whose A, B and R took longer in the first round is not repeated.
-        all_within_s: a peer whose A and B took longer skips B2 and S.
+        quick_within_s: a peer whose A, B and R took longer in the first round is not repeated and skips S.
+        slow_after_s: a peer whose A and B took longer skips B2 as well.
     """
 
     first: Image
@@ -41,8 +41,8 @@ class Plan:
     others: tuple[Image, ...]
     containers: tuple[Image, ...]
     rounds: int
-    repeat_within_s: float
-    all_within_s: float
+    quick_within_s: float
+    slow_after_s: float
 
     @property
     def raws(self) -> tuple[Image, ...]:
@@ -55,7 +55,7 @@ class Plan:
         return sources + 2 * max(image.file_size for image in self.raws) + self.second.data_size + _SPARE
 
 
-def make_plan(family: Family, *, containers: bool, rounds: int, repeat_within_s: float, all_within_s: float) -> Plan:
+def make_plan(family: Family, *, containers: bool, rounds: int, quick_within_s: float, slow_after_s: float) -> Plan:
     """Return the plan for a family. Raises: CannotRunError when it has no two generations."""
     generations = family.generations
     if len(generations) < 2:
@@ -68,8 +68,8 @@ def make_plan(family: Family, *, containers: bool, rounds: int, repeat_within_s:
         others=(*family.goldens, *later),
         containers=wrapped if containers else (),
         rounds=rounds,
-        repeat_within_s=repeat_within_s,
-        all_within_s=all_within_s,
+        quick_within_s=quick_within_s,
+        slow_after_s=slow_after_s,
     )
 
 
@@ -88,7 +88,7 @@ class Run:
         self._say = say
 
     def run(self, peers: Sequence[Peer]) -> None:
-        """Measure; `outcomes` grows as it goes. Raises: OSError, CannotRunError when the disk is too small."""
+        """Measure. Raises: OSError, CannotRunError when the disk is too small; `outcomes` has what was done."""
         going = list(peers)
         for number in range(self.plan.rounds):
             self._say(f"round {number + 1} of {self.plan.rounds}: {', '.join(peer.name for peer in going)}")
@@ -100,7 +100,7 @@ class Run:
         outcomes = self.outcomes[peer.name]
         if any(outcome.error or outcome.equal is False for outcome in outcomes.values()):
             return False
-        return sum(outcomes[stage].runs[0].wall_s for stage in "ABR") <= self.plan.repeat_within_s
+        return first_wall_s(outcomes, "ABR") <= self.plan.quick_within_s
 
     def _turn(self, peer: Peer, *, whole: bool) -> None:
         """Let one peer go through the stages in a new store; an error ends its turn and is kept."""
@@ -120,18 +120,16 @@ class Run:
         plan = self.plan
         turn.store("A", [plan.first])
         turn.store("B", [plan.second])
-        slow = turn.wall_s("A") + turn.wall_s("B") > plan.all_within_s
-        excuse = f"left out: A and B took more than {plan.all_within_s:.0f} s"
-        if slow:
-            turn.leave_out("B2", excuse)
+        if first_wall_s(turn.outcomes, "AB") > plan.slow_after_s:
+            turn.leave_out("B2", f"left out: A and B took more than {plan.slow_after_s:.0f} s")
         else:
             turn.store("B2", [plan.second], again=True)
         turn.restore("R", [plan.second])
         if not whole:
             return
         turn.store("C", plan.others)
-        if slow:
-            turn.leave_out("S", excuse)
+        if first_wall_s(turn.outcomes, "ABR") > plan.quick_within_s:
+            turn.leave_out("S", f"left out: A, B and R took more than {plan.quick_within_s:.0f} s")
         else:
             turn.restore("S", plan.raws)
         if plan.containers:
@@ -152,14 +150,14 @@ class _Turn:
         self.peer = peer
         self._store = folder / "store"
         self._restored = folder / "restored"
-        self._outcomes = outcomes
+        self.outcomes = outcomes
         self._store.mkdir()
         with self._failing(NOT_MEASURED):
             for command in peer.init(self._store):
                 command.run()
 
     def store(self, stage: str, images: Sequence[Image], *, again: bool = False) -> None:
-        outcome = self._outcomes.setdefault(stage, Outcome())
+        outcome = self.outcomes.setdefault(stage, Outcome())
         runs = []
         with self._failing(stage):
             for image in images:
@@ -176,7 +174,7 @@ class _Turn:
             outcome.index_size = index_size
 
     def restore(self, stage: str, images: Sequence[Image]) -> None:
-        outcome = self._outcomes.setdefault(stage, Outcome())
+        outcome = self.outcomes.setdefault(stage, Outcome())
         runs: list[Measured] = []
         with self._failing(stage):
             for image in images:
@@ -192,19 +190,20 @@ class _Turn:
         outcome.runs.append(total(runs))
 
     def leave_out(self, stage: str, why: str) -> None:
-        self._outcomes.setdefault(stage, Outcome()).left_out = why
-
-    def wall_s(self, stage: str) -> float:
-        """Return the wall seconds of the stage's first run."""
-        return self._outcomes[stage].runs[0].wall_s
+        self.outcomes.setdefault(stage, Outcome()).left_out = why
 
     @contextmanager
     def _failing(self, stage: str) -> Iterator[None]:
         try:
             yield
         except (CommandFailedError, OSError) as error:
-            self._outcomes.setdefault(stage, Outcome()).error = str(error)
+            self.outcomes.setdefault(stage, Outcome()).error = str(error)
             raise _StageFailedError(f"{stage}: {error}") from error
+
+
+def first_wall_s(outcomes: Mapping[str, Outcome], stages: str) -> float:
+    """Return the wall seconds of the first run of some stages."""
+    return sum(outcomes[stage].runs[0].wall_s for stage in stages)
 
 
 def check_disk(folder: Path, plan: Plan) -> None:

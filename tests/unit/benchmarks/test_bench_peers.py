@@ -110,7 +110,7 @@ def test_plan_orders_the_stages() -> None:
         image("instance-3", generation=3),
         image("base", "golden", form="qcow2"),
     )
-    plan = make_plan(found, containers=False, rounds=1, repeat_within_s=1, all_within_s=1)
+    plan = make_plan(found, containers=False, rounds=1, quick_within_s=1, slow_after_s=1)
     assert [one.name for one in (plan.first, plan.second, *plan.others)] == [
         "instance-1",
         "instance-2",
@@ -118,7 +118,7 @@ def test_plan_orders_the_stages() -> None:
         "instance-3",
     ]
     assert plan.containers == ()
-    with_containers = make_plan(found, containers=True, rounds=1, repeat_within_s=1, all_within_s=1)
+    with_containers = make_plan(found, containers=True, rounds=1, quick_within_s=1, slow_after_s=1)
     assert [one.format for one in with_containers.containers] == ["qcow2"]
     assert with_containers.needed_size > plan.needed_size
 
@@ -127,7 +127,7 @@ def test_plan_needs_two_generations() -> None:
     """A family without a next generation is refused with words."""
     with pytest.raises(CannotRunError, match="two generations"):
         make_plan(
-            family(image("instance-1", generation=1)), containers=False, rounds=1, repeat_within_s=1, all_within_s=1
+            family(image("instance-1", generation=1)), containers=False, rounds=1, quick_within_s=1, slow_after_s=1
         )
 
 
