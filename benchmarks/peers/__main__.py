@@ -8,6 +8,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from benchmarks.measure import save
 from benchmarks.peers.contract import Peer, Tools
 from benchmarks.peers.install import CannotInstallError, DebianTools
 from benchmarks.peers.peers import all_peers
-from benchmarks.peers.rows import NOT_MEASURED, REFERENCE, STAGES, Row, as_rows, as_tables
+from benchmarks.peers.rows import NOT_MEASURED, REFERENCE, STAGES, Outcome, Row, as_rows, as_tables
 from benchmarks.peers.stages import CannotRunError, Plan, Run, check_disk, make_plan
 
 
@@ -43,22 +44,28 @@ def parse_arguments(names: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def install(peers: list[Peer], folder: Path, console: Console) -> tuple[list[Peer], list[Row]]:
-    """Install what can be; return who is ready, and a row that says why for each of the others."""
+def install(peers: list[Peer], folder: Path, console: Console) -> dict[str, str]:
+    """Install what can be; return by name why the others cannot."""
     tools = Tools(folder.absolute(), DebianTools(folder))
-    ready: list[Peer] = []
-    missing: list[Row] = []
+    missing = {}
     for peer in peers:
         try:
             peer.install(tools)
         except CannotInstallError as error:
-            console.print(f"{peer.name}: not installed: {error}", highlight=False, markup=False)
-            row = {"peer": peer.name, "version": "", "stage": NOT_MEASURED, "error": f"not installed: {error}"}
-            missing.append({**row, "runs": 0, "note": peer.note})
-        else:
-            console.print(f"{peer.name}: {peer.version}", highlight=False)
-            ready.append(peer)
-    return ready, missing
+            missing[peer.name] = f"not installed: {error}"
+        console.print(f"{peer.name}: {missing.get(peer.name, peer.version)}", highlight=False, markup=False)
+    return missing
+
+
+def rows_of(peers: list[Peer], missing: Mapping[str, str], outcomes: Mapping[str, Mapping[str, Outcome]]) -> list[Row]:
+    """Return all rows in the order of the peers; who is missing has one that says why."""
+    rows: list[Row] = []
+    for peer in peers:
+        of_peer = outcomes.get(peer.name, {})
+        if peer.name in missing:
+            of_peer = {NOT_MEASURED: Outcome(error=missing[peer.name])}
+        rows.extend(as_rows(peer.name, peer.version, peer.note, of_peer))
+    return rows
 
 
 def main() -> int:
@@ -86,20 +93,19 @@ def main() -> int:
     except (CannotRunError, OSError, ValueError) as error:
         print(f"peers: {error}", file=sys.stderr)
         return 2
-    ready, rows = install(chosen, arguments.folder / "tools", console)
+    missing = install(chosen, arguments.folder / "tools", console)
     work = (arguments.folder / "peers").absolute()
     run = Run(work, plan, lambda text: console.print(text, highlight=False, markup=False))
     status, results = 0, arguments.results
     try:
-        run.run(ready)
+        run.run([peer for peer in chosen if peer.name not in missing])
     except (CannotRunError, KeyboardInterrupt) as error:
         # What was measured is kept, but not in the place of whole results.
         status, results = (2 if isinstance(error, CannotRunError) else 130), arguments.folder / "results-partial"
         print(f"peers: {str(error) or 'interrupted'}", file=sys.stderr)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    for peer in ready:
-        rows.extend(as_rows(peer.name, peer.version, peer.note, run.outcomes.get(peer.name, {})))
+    rows = rows_of(chosen, missing, run.outcomes)
     took_s = time.monotonic() - begin_s
     path = save(results, "peers", rows, **describe(plan, arguments), took_s=round(took_s))
     for table in as_tables(rows):

@@ -67,7 +67,7 @@ class Zstd:
 
 class Copy:
     name = "cp"
-    note = "--sparse=always --reflink=never: the floor; no fsync; of deduplication nothing"
+    note = "--sparse=always --reflink=never: the floor; no fsync"
     raw_only = False
     version = ""
     _tool: Tool

@@ -1,5 +1,10 @@
-"""From measured stages to rows, sums and ratios. Pure functions, but for `as_table`'s drawing."""
+"""From measured stages to rows, sums and ratios. Pure functions, but for `as_tables`' drawing.
 
+`wall_s` ends when the command does. What it left to the kernel to write is in `sync_s`, the seconds of a sync right
+after it: at the same promise of durability, a peer that fsyncs nothing takes the sum of both.
+"""
+
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +37,7 @@ class Outcome:
 
     Attributes:
         runs: one per round.
+        syncs_s: seconds that a sync took after each of them; none where that would only measure the disk.
         stored_size: bytes of disk after the stage, without caches.
         file_size: the same as bytes of files: of small files a file system takes whole blocks.
         index_size: bytes of disk of caches, which can be deleted at any time.
@@ -41,6 +47,7 @@ class Outcome:
     """
 
     runs: list[Measured] = field(default_factory=list)
+    syncs_s: list[float] = field(default_factory=list)
     stored_size: int | None = None
     file_size: int | None = None
     index_size: int | None = None
@@ -56,6 +63,8 @@ def as_rows(name: str, version: str, note: str, outcomes: Mapping[str, Outcome])
         row: Row = {"peer": name, "version": version, "stage": stage}
         if outcome.runs:
             row |= as_row(median(outcome.runs))
+        if outcome.syncs_s:
+            row["sync_s"] = round(statistics.median(outcome.syncs_s), 3)
         facts = {
             "stored_size": outcome.stored_size,
             "file_size": outcome.file_size,
@@ -82,7 +91,7 @@ def lineage(rows: Sequence[Row]) -> Row | None:
     return {
         **{key: last[key] for key in ("peer", "version")},
         "stage": LINEAGE,
-        **{key: round(sum(row[key] for row in parts), 3) for key in ("wall_s", "cpu_s")},
+        **{key: round(sum(row.get(key, 0) for row in parts), 3) for key in ("wall_s", "cpu_s", "sync_s")},
         **{key: max(row[key] for row in parts) for key in ("rss_peak", "rss_anon_peak")},
         **{key: last[key] for key in ("stored_size", "file_size", "index_size") if key in last},
         "runs": min(row["runs"] for row in parts),
@@ -108,7 +117,17 @@ def as_tables(rows: Sequence[Row]) -> list[Table]:
         table = Table(title=f"{stage}: {STAGES.get(stage, 'the raw lineage')}", title_justify="left")
         for heading in ("peer", "version"):
             table.add_column(heading)
-        for heading in ("wall s", "CPU s", "x casimg", "disk MB", "x casimg", "files MB", "RssAnon MB", "runs"):
+        for heading in (
+            "wall s",
+            "sync s",
+            "CPU s",
+            "x casimg",
+            "disk MB",
+            "x casimg",
+            "files MB",
+            "RssAnon MB",
+            "runs",
+        ):
             table.add_column(heading, justify="right")
         table.add_column("equal")
         for row in sorted(of_stage, key=lambda row: row.get("cpu_s", float("inf"))):
@@ -132,6 +151,7 @@ def _cells(rows: Sequence[Row], row: Row) -> list[str]:
         row["peer"],
         row["version"],
         f"{row['wall_s']:.2f}" if "wall_s" in row else "",
+        f"{row['sync_s']:.2f}" if "sync_s" in row else "",
         f"{row['cpu_s']:.2f}" if "cpu_s" in row else "",
         f"{cpu:.2f}" if cpu is not None else "",
         f"{row['stored_size'] / 1e6:.1f}" if "stored_size" in row else "",

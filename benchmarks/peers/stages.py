@@ -8,6 +8,7 @@ as its peer's turn is over, so the disk holds one at a time.
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,14 +159,16 @@ class _Turn:
 
     def store(self, stage: str, images: Sequence[Image], *, again: bool = False) -> None:
         outcome = self.outcomes.setdefault(stage, Outcome())
-        runs = []
+        runs, sync_s = [], 0.0
         with self._failing(stage):
             for image in images:
                 path = image.path.absolute()
                 read_once(path)
                 for command in self.peer.store(path, path.name + (".again" if again else "")):
                     runs.append(run_synced(command))
+                    sync_s += synced_s()
         outcome.runs.append(total(runs))
+        outcome.syncs_s.append(sync_s)
         caches = [path for path in self.peer.caches() if path.exists()]
         index_size = sum(stored_size(path) for path in caches)
         outcome.stored_size = stored_size(self._store) - index_size
@@ -217,6 +220,13 @@ def run_synced(command: Command) -> Measured:
     """Run a command after everything written before it is on the disk. Raises: CommandFailedError."""
     os.sync()
     return command.run()
+
+
+def synced_s() -> float:
+    """Write everything to the disk and return the seconds it took."""
+    begin_s = time.monotonic()
+    os.sync()
+    return time.monotonic() - begin_s
 
 
 def read_once(path: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from benchmarks.images import Family, Image
 from benchmarks.measure import Measured, run_command, total
+from benchmarks.peers.__main__ import rows_of as all_rows
 from benchmarks.peers.peers import all_peers
-from benchmarks.peers.rows import LINEAGE, Outcome, Row, as_rows, as_tables, lineage, ratio
+from benchmarks.peers.rows import LINEAGE, NOT_MEASURED, Outcome, Row, as_rows, as_tables, lineage, ratio
 from benchmarks.peers.stages import CannotRunError, make_plan
 
 
@@ -17,7 +18,7 @@ def measured(cpu_s: float, memory: int = 10) -> Measured:
 
 def rows_of(name: str, seconds: float) -> list[Row]:
     outcomes = {
-        stage: Outcome(runs=[measured(seconds), measured(3 * seconds)], stored_size=100 * number, index_size=number)
+        stage: Outcome([measured(seconds), measured(3 * seconds)], [1, 2], stored_size=100 * number, index_size=number)
         for number, stage in enumerate("ABC", 1)
     }
     return as_rows(name, "1.0", "a note", outcomes)
@@ -55,10 +56,10 @@ def test_rows_hold_medians_and_facts() -> None:
 
 
 def test_sums_of_the_lineage() -> None:
-    """The row of sums adds seconds of A, B and C and has the bytes of C, which hold what came before."""
+    """The row of sums adds seconds of A, B and C, those of syncs too, and has the bytes of C, which holds all."""
     total_row = rows_of("x", 1.0)[-1]
     assert (total_row["stage"], total_row["cpu_s"], total_row["wall_s"]) == (LINEAGE, 6.0, 12.0)
-    assert (total_row["stored_size"], total_row["runs"]) == (300, 2)
+    assert (total_row["stored_size"], total_row["runs"], total_row["sync_s"]) == (300, 2, 4.5)
 
 
 def test_no_sums_without_all_stages() -> None:
@@ -137,3 +138,16 @@ def test_peers_have_names_of_their_own() -> None:
     assert len({peer.name for peer in peers}) == len(peers)
     assert all(peer.note for peer in peers)
     assert peers[0].name == "casimg"
+
+
+def test_who_is_missing_keeps_the_place() -> None:
+    """A peer that could not be installed has one row, at its place among the others, that says why."""
+    peers = all_peers()[:3]
+    found = {peer.name: {"A": Outcome([measured(1)])} for peer in peers[::2]}
+    rows = all_rows(peers, {peers[1].name: "not installed: no such package"}, found)
+    assert [(row["peer"], row["stage"]) for row in rows] == [
+        (peers[0].name, "A"),
+        (peers[1].name, NOT_MEASURED),
+        (peers[2].name, "A"),
+    ]
+    assert rows[1]["error"] == "not installed: no such package"
