@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.peers.contract import Command, Tools
 from benchmarks.peers.install import CannotInstallError
 from casimg import __version__
+from casimg.formats.config import LEVELS
 
 _CASIMG = (sys.executable, "-m", "casimg")
 
@@ -17,11 +18,12 @@ class Casimg:
     raw_only = False
 
     def __init__(self, name: str = "casimg", *init_options: str, from_stdin: bool = False) -> None:
+        preset = next((word for word in init_options if word in LEVELS), "default")
         self.name = name
         self.version = ""
         self.note = (
-            "BLAKE3, zstd 3; fsyncs all it writes before it answers; verifies chunks on restore; sparse "
-            "restore; 8 MiB of what it takes on disk is kept for the day the disk is full"
+            f"BLAKE3, zstd {LEVELS[preset]}; fsyncs all it writes before it answers; verifies chunks on restore; "
+            "sparse restore; 8 MiB of what it takes on disk is kept for the day the disk is full"
         )
         if init_options:
             self.note += f"; init {' '.join(init_options)}"
