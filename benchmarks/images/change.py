@@ -55,7 +55,8 @@ def _install(root: Path, later: Path) -> None:
     names = sorted(path.name for path in later.glob("*.deb"))
     run(["cp", "-t", archives, *(later / name for name in names)])
     inside = [f"/var/cache/apt/archives/{name}" for name in names]
-    in_root(root, ["dpkg", "--force-confold", "--install", *inside])
+    # Auto-deconfigure, as apt does: an upgraded package may break the old one of another that comes after it.
+    in_root(root, ["dpkg", "--force-confold", "--auto-deconfigure", "--install", *inside])
     for name in names:
         (archives / name).unlink()
 

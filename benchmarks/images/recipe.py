@@ -120,7 +120,7 @@ FULL = Recipe(
         Change(
             2,
             install=("nginx", "php-cli", "redis-server"),
-            remove=("vim", "vim-runtime", "perl-doc"),
+            remove=("vim", "vim-runtime"),
             upgrade=True,
             log_size=16 * MIB,
             file_count=80,
