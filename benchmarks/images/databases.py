@@ -38,8 +38,8 @@ def use_postgresql(root: Path, change: Change, scale: int) -> None:
         in_root(root, ["make-ssl-cert", "generate-default-snakeoil", "--force-overwrite"])
         in_root(root, ["ssh-keygen", "-A"])
         in_root(root, ["pg_createcluster", "--locale=C.UTF-8", version, _CLUSTER])
-        settings = root / f"etc/postgresql/{version}/{_CLUSTER}/conf.d/benchmark.conf"
-        settings.write_text(_SETTINGS)
+        with (root / f"etc/postgresql/{version}/{_CLUSTER}/postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS)
     with _server(root, version):
         if change.generation == 1:
             in_root(root, ["createdb", "bench"], user=_USER)
