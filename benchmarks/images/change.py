@@ -31,7 +31,7 @@ def apply(recipe: Recipe, change: Change, image: Path, later: Path, work: Path) 
     with machine(image, work / "machine") as root:
         if change.remove:
             with step(f"remove {len(change.remove)} packages"):
-                in_root(root, ["dpkg", "--purge", "--force-remove-essential", *change.remove])
+                in_root(root, ["dpkg", "--purge", *change.remove])
         if any(later.glob("*.deb")):
             with step("install and upgrade packages"):
                 _install(root, later)
