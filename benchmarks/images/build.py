@@ -98,11 +98,14 @@ class Builder:
     def _lay_out(self, disk: Disk, tree: Path, image: Path) -> None:
         options = f"hash_seed={disk.uuid('hash')},lazy_itable_init=0,lazy_journal_init=0"
         journal = f"size={self._recipe.journal_size // MIB}"
+        dense = self._work / "laid-out.raw"
         command: list[str | Path] = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-J", journal]
-        command += ["-U", disk.uuid("volume"), "-E", options, "-d", tree, image, f"{self._recipe.disk_size // MIB}M"]
+        command += ["-U", disk.uuid("volume"), "-E", options, "-d", tree, dense, f"{self._recipe.disk_size // MIB}M"]
         run(command, _TIME)
-        run(["debugfs", "-w", "-f", "-", image], _TIME, fixed_times(_used_inodes(image)))
-        run(["fallocate", "--dig-holes", image])
+        run(["debugfs", "-w", "-f", "-", dense], _TIME, fixed_times(_used_inodes(dense)))
+        # mke2fs allocates inode tables of zeros, and digging holes into pages not yet written leaves them there.
+        run(["cp", "--sparse=always", dense, image])
+        dense.unlink()
 
 
 def _used_inodes(image: Path) -> int:
