@@ -21,20 +21,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from casimg.backend.base import Backend
 from casimg.chunker import chunk_ids
 from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, ID_SIZE, KIB, MIB
 from casimg.errors import ChunkLostError, DamageError, IndexDamagedError, NodeDamagedError, NotFoundError
 from casimg.formats.damage import FormatDamage
-from casimg.formats.frame import FrameHeader, decode_frame
+from casimg.formats.frame import decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
-from casimg.formats.pack import PackTrailer
+from casimg.frames import DecodedFrame, FrameCache
 from casimg.ids import ChunkId, ContentId, NodeId, chunk_id, node_id
 from casimg.index import Index, Lookup, Place, fewest_frames
 from casimg.manifest.walk import Tree
 from casimg.pack.reader import read_frame
+from casimg.runs import Lists, Run, RunFinder
 
 _log = logging.getLogger("casimg.assemble")
 
@@ -42,7 +43,6 @@ _COALESCE_GAP_MAX = 512 * KIB  # reading a gap is cheaper than another request
 _COALESCE_SIZE_MAX = 8 * MIB
 _COALESCE_COUNT_MAX = 8  # 2 MiB of plain bytes: what a thread holds beside its segment
 _FRAME_SIZE_MAX = 2 * FRAME_PLAIN_MAX  # an index entry that says more is damaged
-_FRAME_CACHE_SIZE = 16 * MIB
 _NODE_CACHE_COUNT = 128
 
 
@@ -87,73 +87,7 @@ class _Search:
 
 
 SegmentData = list[tuple[int, memoryview]]
-"""(offset in the segment, verified plain bytes) in order; what lies between is zeros."""
-
-
-class FrameCache:
-    """Decoded frames, least recently used out first, bounded by plain bytes. Threads: any."""
-
-    def __init__(self, size_max: int = _FRAME_CACHE_SIZE) -> None:
-        self._size_max = size_max
-        self._size = 0
-        self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[int, int], DecodedFrame] = OrderedDict()
-
-    def get(self, key: tuple[int, int]) -> "DecodedFrame | None":
-        with self._lock:
-            frame = self._frames.get(key)
-            if frame is not None:
-                self._frames.move_to_end(key)
-            return frame
-
-    def put(self, key: tuple[int, int], frame: "DecodedFrame") -> None:
-        with self._lock:
-            if key in self._frames:
-                return
-            self._frames[key] = frame
-            self._size += len(frame.plain)
-            while self._size > self._size_max and len(self._frames) > 1:
-                _, old = self._frames.popitem(last=False)
-                self._size -= len(old.plain)
-
-    def drop(self, key: tuple[int, int]) -> None:
-        """Forget a frame with a wrong chunk: what was read may be wrong, not what is stored."""
-        with self._lock:
-            frame = self._frames.pop(key, None)
-            if frame is not None:
-                self._size -= len(frame.plain)
-
-
-class DecodedFrame:
-    """Plain bytes of a frame and where each of its chunks begins; chunks are not yet checked."""
-
-    __slots__ = ("_verified", "ends", "plain")
-
-    def __init__(self, header: FrameHeader, plain: bytes) -> None:
-        self.plain = memoryview(plain)
-        self.ends = list(accumulate(header.chunk_sizes, initial=0))
-        self._verified: dict[int, bytes] = {}
-
-    def chunk(self, position: int) -> memoryview | None:
-        if position + 1 >= len(self.ends):
-            return None
-        return self.plain[self.ends[position] : self.ends[position + 1]]
-
-    def hash_all(self) -> None:
-        """Hash every chunk at once, which costs a part of what hashing them one by one does."""
-        sizes = [end - start for start, end in pairwise(self.ends)]
-        ids = chunk_ids(self.plain, sizes)
-        self._verified = {number: ids[number * ID_SIZE : (number + 1) * ID_SIZE] for number in range(len(sizes))}
-
-    def holds(self, position: int, chunk: bytes, hash_of: Callable[[memoryview], bytes]) -> bool:
-        """Tell whether the chunk at `position` has this id. A frame is shared: each chunk is hashed once per decode."""
-        if self._verified.get(position) == chunk:
-            return True
-        view = self.chunk(position)
-        if view is None or hash_of(view) != chunk:
-            return False
-        self._verified[position] = chunk
-        return True
+"""(offset in the segment, verified plain bytes of one or more chunks) in order; what lies between is zeros."""
 
 
 class ContentReader:
@@ -163,7 +97,7 @@ class ContentReader:
         packs: every pack the content names, by number; already applied to the index.
         refresh: asks the catalog again for the content's packs, in one statement, and applies them to the index; a
             repack may have moved chunks since. Raises ImageNotFoundError when the content is gone.
-        trailer: loads the entry list of a pack by number; used when the index does not lead to a chunk.
+        lists: entry lists of packs, for runs of chunks and for when the index does not lead to one.
         patience: how long to wait for a backend that lags.
         on_read: called before chunks are read: progress.
     """
@@ -176,7 +110,7 @@ class ContentReader:
         packs: Mapping[int, PackRef],
         backend: Backend,
         index: Index,
-        trailer: Callable[[int], PackTrailer],
+        lists: Lists,
         refresh: Callable[[], Mapping[int, PackRef]],
         cache: FrameCache | None = None,
         patience: Patience | None = None,
@@ -187,7 +121,8 @@ class ContentReader:
         self._packs = packs
         self._backend = backend
         self._index = index
-        self._trailer = trailer
+        self._lists = lists
+        self._run_finder = RunFinder(lists)
         self._refresh = refresh
         self._cache = cache or FrameCache()
         self._patience = patience or Patience()
@@ -221,7 +156,48 @@ class ContentReader:
 
         Raises: ChunkLostError, ImageNotFoundError, and what the backend raises.
         """
-        return self.pieces(leaf, 0, leaf.plain_size)
+        return self._segment_by_runs(leaf) or self.pieces(leaf, 0, leaf.plain_size)
+
+    def _segment_by_runs(self, leaf: Leaf) -> SegmentData | None:
+        """Return the data of a segment from runs of chunks that lie in frames as they do in the segment.
+
+        A run costs one question of the index and one comparison, whatever its length. None when anything is amiss,
+        or not worth it: chunk by chunk every way to a chunk is tried.
+        """
+        if self._on_read is not None:
+            self._on_read()
+        packs = self._packs
+        ids = b"".join(leaf.ids)
+        try:
+            with self._index.reading() as lookup:
+                runs = self._run_finder.find(
+                    ids, lambda chunk: [place for place in lookup.places(chunk) if place.pack_no in packs]
+                )
+        except IndexDamagedError:
+            return None
+        if runs is None:
+            return None
+        found: list[tuple[int, int, memoryview]] = []
+        by_frame: dict[tuple[int, int], list[Run]] = {}
+        for run in runs:
+            by_frame.setdefault((run.place.pack_no, run.place.frame_offset), []).append(run)
+        missing: list[Place] = []
+        for key, of_frame in by_frame.items():
+            frame = self._cache.get(key)
+            if frame is None:
+                missing.append(of_frame[0].place)
+            elif not _take_runs(frame, of_frame, ids, found):
+                return None
+        missing.sort()
+        for group in _coalesced(missing):
+            for key, frame in self._read_group(group, packs[group[0].pack_no], set()).items():
+                if not _take_runs(frame, by_frame[key], ids, found):
+                    self._cache.drop(key)
+                    return None
+        if sum(count for _, count, _ in found) != len(leaf.ids):
+            return None
+        found.sort(key=lambda item: item[0])
+        return _placed(leaf, found)
 
     def chunks(self, ids: Sequence[bytes]) -> list[memoryview]:
         """Return the plain bytes of chunks of this content, each checked against its id. Raises: as segment."""
@@ -383,7 +359,7 @@ class ContentReader:
             if not missing:
                 return
             try:
-                trailer = self._trailer(pack_no)
+                trailer = self._lists.get(pack_no)
             except NotFoundError:
                 search.lists_absent = True
                 continue
@@ -434,6 +410,55 @@ def _take_chunks(
             view = found[number]
             if view is not None:
                 found[number] = memoryview(bytes(view))
+
+
+def _take_runs(frame: DecodedFrame, runs: Sequence[Run], ids: bytes, found: list[tuple[int, int, memoryview]]) -> bool:
+    """Add (number of the first chunk, count, plain bytes) of each run; False when a chunk is not what it should be."""
+    used_size = 0
+    taken: list[tuple[int, int, memoryview]] = []
+    for first, count, place in runs:
+        ends = frame.ends[place.position : place.position + count + 1]
+        if len(ends) != count + 1:
+            return False
+        view = frame.plain[ends[0] : ends[-1]]
+        sizes = [end - start for start, end in pairwise(ends)]
+        if chunk_ids(view, sizes) != ids[first * ID_SIZE : (first + count) * ID_SIZE]:
+            return False
+        taken.append((first, count, view))
+        used_size += len(view)
+    if used_size * 2 < len(frame.plain):
+        # As for single chunks: a part of a frame must not keep all of it in memory.
+        taken = [(first, count, memoryview(bytes(view))) for first, count, view in taken]
+    found += taken
+    return True
+
+
+def _placed(leaf: Leaf, found: Sequence[tuple[int, int, memoryview]]) -> SegmentData | None:
+    """Give runs their offsets in the segment; a run that a hole divides is divided there."""
+    data: SegmentData = []
+    runs = iter(found)
+    at, left, rest = 0, 0, memoryview(b"")
+    start, size = 0, 0
+    for entry in leaf.sizes:
+        if entry & HOLE_FLAG:
+            if size:
+                data.append((start, rest[:size]))
+                rest, size = rest[size:], 0
+            at += entry & ~HOLE_FLAG
+            continue
+        if not left:
+            _, left, rest = next(runs)
+        if not size:
+            start = at
+        at += entry
+        size += entry
+        left -= 1
+        if size > len(rest):
+            return None
+        if not left:
+            data.append((start, rest[:size]))
+            rest, size = rest[size:], 0
+    return data
 
 
 def _usable_places(lookup: Lookup, chunk: bytes, search: _Search) -> list[Place]:

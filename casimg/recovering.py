@@ -13,7 +13,7 @@ Memory: per pack and per image a little, per content the numbers of its packs; i
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -318,17 +318,13 @@ class _Rebuild:
             raise CatalogBusyError(why)
 
     def _reader(self, content_id: ContentId, tree: Tree) -> ContentReader:
-        def no_trailer(pack_no: int) -> PackTrailer:
-            # The index was made from these very entry lists: looking there again finds nothing more.
-            raise ObjectNotFoundError(self._packs[pack_no].key)
-
         return ContentReader(
             content_id=content_id,
             tree=tree,
             packs=self._packs,
             backend=self._wiring.backend,
             index=self._wiring.index,
-            trailer=no_trailer,
+            lists=_NoLists(self._packs),
             refresh=lambda: self._packs,
             cache=self._wiring.frames,
         )
@@ -339,6 +335,18 @@ class _Rebuild:
     def _tell(self, done: int, todo: int) -> None:
         if self._progress is not None:
             self._progress(Progress("recover", done, todo))
+
+
+class _NoLists:
+    """No entry lists: the index was made from these very ones, so looking there again finds nothing more."""
+
+    load_count = 0
+
+    def __init__(self, packs: Mapping[int, PackRef]) -> None:
+        self._packs = packs
+
+    def get(self, pack_no: int) -> PackTrailer:
+        raise ObjectNotFoundError(self._packs[pack_no].key)
 
 
 def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[bytes, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from casimg.assemble import ContentReader, FrameCache, PackRef, Patience
+from casimg.assemble import ContentReader, PackRef, Patience
 from casimg.backend.base import Backend
 from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
@@ -26,6 +26,7 @@ from casimg.errors import (
 )
 from casimg.formats.config import RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
+from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
 from casimg.index.entries import EntryLists
@@ -157,7 +158,7 @@ class Wiring:
             packs=packs,
             backend=self.backend,
             index=self.index,
-            trailer=lists.get,
+            lists=lists,
             refresh=refresh,
             cache=self.frames,
             patience=patience or self.patience,

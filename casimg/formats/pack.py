@@ -81,6 +81,10 @@ class PackTrailer:
         """Return the id of an entry."""
         return self._ids[entry * ID_SIZE : (entry + 1) * ID_SIZE]
 
+    def size_at(self, entry: int) -> int:
+        """Return the plain size of an entry."""
+        return self._sizes[entry]
+
     def holds(self, entry: int, chunk: bytes) -> bool:
         """Tell whether `entry` is this chunk; False when there is no such entry."""
         return self._ids[entry * ID_SIZE : (entry + 1) * ID_SIZE] == chunk

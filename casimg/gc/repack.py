@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from casimg.assemble import DecodedFrame, FrameCache
 from casimg.catalog import PackRow, repack
 from casimg.catalog.repack import ContentUse, Move
 from casimg.constants import FRAME_PLAIN_TARGET, KIND_DATA, MIB, NODE_FRAME_PLAIN_TARGET
@@ -22,6 +21,7 @@ from casimg.errors import CasimgError, DamageError, NotFoundError, PackDamagedEr
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import decode_frame, encode_frame
 from casimg.formats.pack import FrameSpan
+from casimg.frames import DecodedFrame, FrameCache
 from casimg.gc.marks import Marks
 from casimg.gc.regroup import Copy, Group, outputs
 from casimg.gc.waste import mark_packs

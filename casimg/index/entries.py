@@ -15,6 +15,7 @@ class EntryLists:
         self._count_max = count_max
         self._lock = threading.Lock()
         self._trailers: OrderedDict[int, PackTrailer] = OrderedDict()
+        self.load_count = 0
 
     def get(self, pack_no: int) -> PackTrailer:
         """Return the entry list of a pack. Raises: what `load` raises."""
@@ -25,6 +26,7 @@ class EntryLists:
                 return trailer
         trailer = self._load(pack_no)
         with self._lock:
+            self.load_count += 1
             self._trailers[pack_no] = trailer
             while len(self._trailers) > self._count_max:
                 self._trailers.popitem(last=False)
