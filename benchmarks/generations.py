@@ -1,6 +1,6 @@
 """Thirty generations of one disk: what restores cost at the end, and what deleting half of them gives back.
 
-    python -m benchmarks.generations [--count 30] [--folder .demo] [--json]
+    python -m benchmarks.generations [--count 30] [--small] [--folder .demo] [--json] [--results FOLDER]
 
 The disk is an ext4 file system of real files with a database file in it. Each generation a day goes by: files are
 removed and written, and 8 KiB pages of the database are updated in place. Every generation is a snapshot of the one
@@ -17,13 +17,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import casimg
+from benchmarks import measure
 from benchmarks.demo_images import make_images, tool
-from benchmarks.measure import rss_anon
+from benchmarks.measure import rss_anon, run_call
 from benchmarks.memory import Sink, Watch
 from casimg.repository import Repository
 from casimg.sizes import format_size
@@ -32,6 +34,11 @@ _SEED = 20261125
 _DATABASE_SIZE = 48 << 20
 _PAGE_SIZE = 8192
 _ROUND_COUNT = 5
+
+
+def generation_count(small: bool) -> int:
+    """Return how many generations a run has."""
+    return 6 if small else 30
 
 
 class Disk:
@@ -163,19 +170,54 @@ def run(folder: Path, count: int) -> dict[str, object]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=30)
-    parser.add_argument("--folder", type=Path, default=Path(".demo"))
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    folder: Path = arguments.folder / "generations"
+def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `run` found as a flat row of `generations.json`."""
+    before, after = list(found["restore_s_before"].values()), list(found["restore_s_after"].values())
+    half = found["half"]
+    return {
+        "generation_count": found["count"],
+        "first_restore_before_gc_s": before[0],
+        "last_restore_before_gc_s": before[-1],
+        "first_restore_s": after[0],
+        "last_restore_s": after[-1],
+        "last_over_first_before_gc": round(before[-1] / before[0], 3),
+        "last_over_first_after_gc": found["last_over_first_after_gc"],
+        "amplification_before_gc": round(found["amplification_before"], 3),
+        "amplification_after_gc": round(found["amplification_after"], 3),
+        "stored_size": found["stored_size"],
+        "stored_after_gc_size": found["stored_size_after_gc"],
+        "half_stored_size": half["stored_size"],
+        "half_never_size": half["never_had_them"],
+        "half_over_never_ratio": found["half_over_never"],
+        "gc_rss_anon_growth": found["gc_rss_anon_growth"],
+        "rss_anon_peak": found["rss_anon_peak"],
+        "equal": found["clean"],
+    }
+
+
+def measure_generations(folder: Path, count: int) -> dict[str, object]:
+    """Run in a folder of its own, removed again, and return what `run` returns, with the peak of memory."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        found = run(folder, arguments.count)
+        found, took = run_call(lambda: run(folder, count))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return {**found, "rss_anon_peak": took.rss_anon_peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, help="generations (default: 30, small 6)")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--results", type=Path, help="folder for generations.json (default: none is written)")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    count = arguments.count or generation_count(arguments.small)
+    found = measure_generations(arguments.folder / "generations", count)
+    if arguments.results:
+        measure.save(arguments.results, "generations", [row_of(found)])
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
