@@ -56,8 +56,9 @@ class Disk:
         files = [path for path in Path("/usr/lib/python3").rglob("*.py") if path.is_file()]
         self._files = sorted(files, key=lambda path: hashlib.sha256(str(path).encode()).digest())
         database = folder / "database"
-        pages = [self._page() for _ in range(_DATABASE_SIZE // _PAGE_SIZE)]
-        database.write_bytes(b"".join(pages))
+        with database.open("wb") as file:
+            for _ in range(_DATABASE_SIZE // _PAGE_SIZE):
+                file.write(self._page())
         self._run([f"write {database} /database"])
         database.unlink()
         said = subprocess.run(

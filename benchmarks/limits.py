@@ -1,0 +1,139 @@
+"""Put and get of a whole image beside the bare pipelines of `benchmarks.bare`, which do only what cannot be left out.
+
+    python -m benchmarks.limits [--small] [--images FOLDER] [--folder .bench] [--results FOLDER] [--rounds 3]
+
+Rounds are interleaved and medians kept, so that a slow minute of the machine meets both. `ratio` is the speed of the
+bare pipeline that casimg reaches: 1.0 is as fast as can be. What is restored is compared by SHA-256.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import casimg
+from benchmarks import measure
+from benchmarks.bare import Stored, restore, store
+from benchmarks.growth.setting import Rows, Setting, Subject, T, say, sha256_of
+from benchmarks.measure import Measured, run_call
+from casimg.chunker import ChunkerParams, open_chunker
+from casimg.constants import CHUNK_SIZE_DEFAULT
+from casimg.formats.config import load_site_config
+
+_CHUNKER = "mincdc"
+_BARE_GETS = {"buffered": False, "direct": True}
+
+
+def main() -> int:
+    """Measure and save; 1 when other bytes came back."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="the small family")
+    parser.add_argument("--images", type=Path, help="folder of the family (default: .bench/images)")
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where repositories and files go")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    images = options.images or Path(".bench/images-small" if options.small else ".bench/images")
+    setting = Setting(options.small, images, options.folder / "growth")
+    begin_s = time.monotonic()
+    with setting.work("limits") as folder:
+        subject = setting.subject(folder)
+        runs = Runs(folder, subject)
+        for number in range(options.rounds):
+            runs.round()
+            say(f"limits: round {number + 1} of {options.rounds}: {runs.said()}")
+    rows = rows_of(runs.found, subject.name)
+    settings: dict[str, object] = {"image": subject.name, "image_size": subject.size, "round_count": options.rounds}
+    measure.save(options.results, "limits", rows, **settings, took_s=round(time.monotonic() - begin_s, 1))
+    return 0 if runs.equal else 1
+
+
+class Runs:
+    """All runs so far, by what was run."""
+
+    def __init__(self, folder: Path, subject: Subject) -> None:
+        self._folder = folder
+        self._subject = subject
+        self._chunker = open_chunker(ChunkerParams.of(_CHUNKER, CHUNK_SIZE_DEFAULT))
+        self.found: dict[str, list[Measured]] = {}
+        self.equal = True
+
+    def round(self) -> None:
+        """Put and get once each way, everything from nothing."""
+        repo_folder, bare_folder = self._folder / "repo", self._folder / "bare"
+        target = self._folder / "target.raw"
+        sha256_of(self._subject.path)  # in the page cache for both
+        with casimg.create(repo_folder, chunker=_CHUNKER, chunk_size=CHUNK_SIZE_DEFAULT) as repo:
+            level = load_site_config(repo_folder).level
+            self._take("put", lambda: repo.put(self._subject.path, name="a"))
+            bare_folder.mkdir()
+            stored = self._take("bare put", partial(store, self._subject.path, bare_folder, self._chunker, level))
+            self._take("get", lambda: repo.get("a", target))
+            self._check(target)
+        for name, direct in _BARE_GETS.items():
+            self._bare_get(name, stored, target, direct)
+        shutil.rmtree(repo_folder)
+        shutil.rmtree(bare_folder)
+
+    def said(self) -> str:
+        """Return the last run of each in words."""
+        return ", ".join(f"{name} {runs[-1].wall_s:.2f} s" for name, runs in self.found.items())
+
+    def _bare_get(self, name: str, stored: Stored, target: Path, direct: bool) -> None:
+        try:
+            self._take(f"bare get, {name}", lambda: restore(stored, target, direct=direct))
+        except OSError as error:
+            if not direct:
+                raise
+            say(f"limits: no direct writes here: {error}")  # the other way is the limit then
+            target.unlink(missing_ok=True)
+            return
+        self._check(target)
+
+    def _take(self, name: str, call: Callable[[], T]) -> T:
+        result, measured = run_call(call)
+        self.found.setdefault(name, []).append(measured)
+        return result
+
+    def _check(self, target: Path) -> None:
+        self.equal &= sha256_of(target) == self._subject.sha256
+        target.unlink()
+
+
+def rows_of(found: dict[str, list[Measured]], image: str) -> Rows:
+    """Return the two rows of medians; of the bare gets the one with less wall time is the limit."""
+    medians = {name: _median(runs) for name, runs in found.items()}
+    best = min((name for name in medians if name.startswith("bare get")), key=lambda name: medians[name][0])
+    return [
+        _row("A: put beside the bare pipeline", medians["put"], medians["bare put"], image),
+        _row(f"R: get beside bare decode and write ({best.partition(', ')[2]})", medians["get"], medians[best], image),
+    ]
+
+
+def _median(runs: list[Measured]) -> tuple[float, float]:
+    return statistics.median(run.wall_s for run in runs), statistics.median(run.cpu_s for run in runs)
+
+
+def _row(what: str, ours: tuple[float, float], bare: tuple[float, float], image: str) -> dict[str, Any]:
+    return {
+        "what": what,
+        "image": image,
+        "wall_s": round(ours[0], 3),
+        "bare_s": round(bare[0], 3),
+        "ratio": round(bare[0] / ours[0], 3),
+        "cpu_s": round(ours[1], 3),
+        "bare_cpu_s": round(bare[1], 3),
+        "cpu_ratio": round(bare[1] / ours[1], 3),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
