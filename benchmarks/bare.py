@@ -115,6 +115,7 @@ class _Store:
         self._frame_count = 0
         self._file_fd = -1
         self._file_size = 0
+        self._syncing: list[Future[None]] = []
 
     def run(self) -> Stored:
         cutting: deque[Future[_Segment]] = deque()
@@ -137,6 +138,8 @@ class _Store:
             while encoding:
                 self._write(*encoding.popleft(), syncer)
             self._next_file(syncer)
+        for sync in self._syncing:
+            sync.result()
         _sync_folder(self._folder)
         self._source.close()
         return self._stored
@@ -215,7 +218,7 @@ class _Store:
 
     def _next_file(self, syncer: ThreadPoolExecutor) -> None:
         if self._file_fd >= 0:
-            syncer.submit(_sync_and_close, self._file_fd)
+            self._syncing.append(syncer.submit(_sync_and_close, self._file_fd))
         self._file_fd, self._file_size = -1, 0
 
 

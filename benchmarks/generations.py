@@ -18,37 +18,49 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import casimg
 from benchmarks import measure
-from benchmarks.demo_images import make_images, tool
+from benchmarks.demo_images import DATA_SIZE, IMAGE_SIZE, make_first, tool
 from benchmarks.measure import rss_anon, run_call
 from benchmarks.memory import Sink, Watch
+from casimg.constants import MIB
 from casimg.repository import Repository
 from casimg.sizes import format_size
 
 _SEED = 20261125
-_DATABASE_SIZE = 48 << 20
 _PAGE_SIZE = 8192
-_ROUND_COUNT = 5
 
 
-def generation_count(small: bool) -> int:
-    """Return how many generations a run has."""
-    return 6 if small else 30
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a run is; sizes in bytes.
+
+    Attributes:
+        count: generations.
+        round_count: how often each restore is timed.
+        data_size: of the files on the disk.
+        database_size: of the database among them.
+    """
+
+    count: int = 30
+    round_count: int = 5
+    disk_size: int = IMAGE_SIZE
+    data_size: int = DATA_SIZE
+    database_size: int = 48 * MIB
+
+
+SMALL = Scale(count=6, round_count=3, disk_size=160 * MIB, data_size=96 * MIB, database_size=24 * MIB)
 
 
 class Disk:
     """A disk image in use."""
 
-    def __init__(self, folder: Path) -> None:
-        images = make_images(folder)
-        self.path = images.first
-        images.second.unlink()
-        images.third.unlink()
+    def __init__(self, folder: Path, scale: Scale) -> None:
+        self.path = make_first(folder, image_size=scale.disk_size, data_size=scale.data_size)
         self._debugfs = tool("debugfs")
         self._rng = random.Random(_SEED)
         self._day = 0
@@ -57,7 +69,7 @@ class Disk:
         self._files = sorted(files, key=lambda path: hashlib.sha256(str(path).encode()).digest())
         database = folder / "database"
         with database.open("wb") as file:
-            for _ in range(_DATABASE_SIZE // _PAGE_SIZE):
+            for _ in range(scale.database_size // _PAGE_SIZE):
                 file.write(self._page())
         self._run([f"write {database} /database"])
         database.unlink()
@@ -106,10 +118,10 @@ class Disk:
         script.unlink()
 
 
-def restore_s(repo: Repository, names: list[str], hashes: dict[str, str]) -> dict[str, float]:
+def restore_s(repo: Repository, names: list[str], hashes: dict[str, str], round_count: int) -> dict[str, float]:
     """Restore each image some times, by turns, and return the median seconds of each."""
     found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(_ROUND_COUNT):
+    for _ in range(round_count):
         for name in names:
             repo._wiring.frames = type(repo._wiring.frames)()
             sink = Sink()
@@ -135,9 +147,9 @@ def collect(repo: Repository) -> tuple[dict[str, object], int]:
     return report, max(0, watch.stop() - before)
 
 
-def run(folder: Path, count: int) -> dict[str, object]:
+def run(folder: Path, scale: Scale) -> dict[str, object]:
     """Build, store, measure, collect, measure again."""
-    disk = Disk(folder)
+    disk, count, round_count = Disk(folder, scale), scale.count, scale.round_count
     last = f"g{count - 1}"
     hashes: dict[str, str] = {}
     found: dict[str, object] = {"count": count, "machine": f"{platform.machine()}, Python {platform.python_version()}"}
@@ -154,11 +166,11 @@ def run(folder: Path, count: int) -> dict[str, object]:
             hashes[name] = disk.sha256()
         found["stored_size"] = stored(repo)
         found["amplification_before"] = repo.stats(last).usages[0].decode_amplification
-        found["restore_s_before"] = restore_s(repo, ["g0", last], hashes)
+        found["restore_s_before"] = restore_s(repo, ["g0", last], hashes, round_count)
         found["gc"], grown = collect(repo)
         found["stored_size_after_gc"] = stored(repo)
         found["amplification_after"] = repo.stats(last).usages[0].decode_amplification
-        after = found["restore_s_after"] = restore_s(repo, ["g0", last], hashes)
+        after = found["restore_s_after"] = restore_s(repo, ["g0", last], hashes, round_count)
         found["last_over_first_after_gc"] = round(after[last] / after["g0"], 3)
         for number in range(0, count, 2):
             repo.delete(f"g{number}")
@@ -166,7 +178,7 @@ def run(folder: Path, count: int) -> dict[str, object]:
         found["gc_rss_anon_growth"] = max(grown, grown_again)
         found["half"] = {"stored_size": stored(repo), "never_had_them": stored(never)}
         found["half_over_never"] = round(stored(repo) / stored(never), 4)
-        restore_s(repo, [f"g{number}" for number in range(1, count, 2)], hashes)
+        restore_s(repo, [f"g{number}" for number in range(1, count, 2)], hashes, 1)
         found["clean"] = repo.check(read_data=True).clean
     return found
 
@@ -196,12 +208,12 @@ def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def measure_generations(folder: Path, count: int) -> dict[str, object]:
+def measure_generations(folder: Path, scale: Scale) -> dict[str, object]:
     """Run in a folder of its own, removed again, and return what `run` returns, with the peak of memory."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        found, took = run_call(lambda: run(folder, count))
+        found, took = run_call(lambda: run(folder, scale))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {**found, "rss_anon_peak": took.rss_anon_peak}
@@ -215,8 +227,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".demo"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    count = arguments.count or generation_count(arguments.small)
-    found = measure_generations(arguments.folder / "generations", count)
+    scale = SMALL if arguments.small else Scale()
+    if arguments.count:
+        scale = replace(scale, count=arguments.count)
+    found = measure_generations(arguments.folder / "generations", scale)
     if arguments.results:
         measure.save(arguments.results, "generations", [row_of(found)])
     if arguments.json:

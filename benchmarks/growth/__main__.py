@@ -33,8 +33,8 @@ class Growth:
 
 def measure_one_disk(setting: Setting) -> Rows:
     """Return the one row of `benchmarks.generations`."""
-    count = generations.generation_count(setting.small)
-    return [generations.row_of(generations.measure_generations(setting.folder / "generations", count))]
+    scale = setting.pick(generations.Scale(), generations.SMALL)
+    return [generations.row_of(generations.measure_generations(setting.folder / "generations", scale))]
 
 
 GROWTHS: Mapping[str, Growth] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import casimg
-from benchmarks.growth.setting import Rows, Setting, Subject, say
+from benchmarks.growth.setting import Rows, Setting, Subject, alone, say
 from benchmarks.measure import rss_anon
 from casimg.constants import KIB, MIB
 from casimg.repository import Repository
@@ -27,12 +27,12 @@ def measure_reads(setting: Setting) -> Rows:
         rows = []
         for state in ("cold", "warm"):
             for size in _STEP_SIZES:
-                rows.append(_row("sequential", size, state, *_sequential(place, subject, size, state)))
+                rows.append(_row("sequential", size, state, *alone(_sequential, place, subject, size, state)))
         for state, count in (("cold", setting.pick(200, 30)), ("warm", setting.pick(2000, 500))):
             for size in _READ_SIZES:
                 offsets = offsets_of(subject.size, size, count)
                 read = _random_cold if state == "cold" else _random_warm
-                rows.append(_row("pread", size, state, *read(place, subject, size, offsets)))
+                rows.append(_row("pread", size, state, *alone(read, place, subject, size, offsets)))
         return [{**row, "image": subject.name} for row in rows]
 
 

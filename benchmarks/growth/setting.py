@@ -3,11 +3,13 @@
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from benchmarks.growth.made import write_made
 from benchmarks.images import load_family
@@ -15,6 +17,7 @@ from casimg.constants import MIB
 
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,12 @@ class Subject:
     path: Path
     size: int
     sha256: str
+
+
+def alone(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call a function of a module in a fresh process and return its result: memory of earlier calls does not count."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(call, *arguments, **named).result()
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import casimg
 from benchmarks.growth.made import overwrite, spread, write_made
-from benchmarks.growth.setting import Rows, Setting, T, fitting, say, sha256_of
+from benchmarks.growth.setting import Rows, Setting, T, alone, fitting, say, sha256_of
 from benchmarks.measure import Measured, run_call
 from casimg.constants import GIB, KIB, MIB
 from casimg.results import ByteRange
@@ -56,7 +56,7 @@ def measure_sizes(setting: Setting) -> Rows:
         rows = []
         for size in sorted(sizes, reverse=True):
             os.truncate(source, size)
-            rows.append(_measure(folder, source, size, hashes[size]))
+            rows.append(alone(_measure, folder, source, size, hashes[size]))
             say(f"sizes: {size / GIB:.2f} GiB: put {rows[-1]['put_s']:.2f} s, get {rows[-1]['get_s']:.2f} s")
         return rows[::-1]
 

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO, cast
 
 import casimg
 from benchmarks.growth.made import overwrite, spread, write_made
-from benchmarks.growth.setting import Rows, Setting, say, sha256_of
-from benchmarks.measure import run_call
+from benchmarks.growth.setting import Rows, Setting, alone, say, sha256_of
+from benchmarks.measure import Measured, run_call
 from benchmarks.memory import Sink
 from casimg.constants import GIB, KIB, MIB
-from casimg.repository import Repository
+from casimg.results import ByteRange, PutReport
 
 _PATTERNS = {"8 KiB pages": 8 * KIB, "runs of 1 MiB": MIB}
 _WAYS = ("no map", "map")  # the map last: what is restored then has gone through it
@@ -33,11 +33,11 @@ def measure_snapshot(setting: Setting) -> Rows:
         disk = folder / "disk.raw"
         say(f"snapshot: making a disk of {disk_size / GIB:.2f} GiB")
         write_made(disk, disk_size, marks=())
-        with casimg.create(folder / "repo") as repo:
-            for part in (1, 2, 4):
-                size = disk_size // part // MIB * MIB
-                os.truncate(disk, size)
-                rows += _measure(repo, disk, size, changed_size, check_all=part == 4)
+        casimg.create(folder / "repo").close()
+        for part in (1, 2, 4):
+            size = disk_size // part // MIB * MIB
+            os.truncate(disk, size)
+            rows += _measure(folder / "repo", disk, size, changed_size, check_all=part == 4)
     return [{**row, "note": note} for row in sorted(rows, key=lambda row: int(row["disk_size"]))]
 
 
@@ -46,16 +46,17 @@ def fit(wanted_size: int, free_size: int) -> int:
     return min(wanted_size, int(free_size / 1.8)) // MIB * MIB
 
 
-def _measure(repo: Repository, disk: Path, size: int, changed_size: int, *, check_all: bool) -> list[dict[str, Any]]:
+def _measure(place: Path, disk: Path, size: int, changed_size: int, *, check_all: bool) -> list[dict[str, Any]]:
     rows = []
-    parent = repo.put(disk, name=f"disk {size}").name
+    parent = f"disk {size}"
+    with casimg.open(place) as repo:
+        repo.put(disk, name=parent)
     for pattern, run_size in _PATTERNS.items():
         for way in _WAYS:
             name = f"{size}, {pattern}, {way}"
             ranges = spread(size, changed_size, run_size, seed=hash_of(name))
             overwrite(disk, ranges, seed=hash_of(name))
-            changed = ranges if way == "map" else None
-            report, took = run_call(partial(repo.snapshot_report, parent, name=name, source=disk, changed=changed))
+            report, took = alone(_snapshot, place, parent, name, disk, ranges if way == "map" else None)
             parent = name
             rows.append(
                 {
@@ -73,8 +74,15 @@ def _measure(repo: Repository, disk: Path, size: int, changed_size: int, *, chec
             say(f"snapshot: {size / GIB:.2f} GiB, {pattern}, {way}: {took.wall_s:.2f} s")
             # Restoring large disks takes longer than all the rest: of those only the last snapshot.
             if way == "map" and (check_all or pattern == list(_PATTERNS)[-1]):
-                rows[-1]["equal"] = _is_equal(repo, name, disk)
+                rows[-1]["equal"] = _is_equal(place, name, disk)
     return rows
+
+
+def _snapshot(
+    place: Path, parent: str, name: str, disk: Path, changed: list[ByteRange] | None
+) -> tuple[PutReport, Measured]:
+    with casimg.open(place) as repo:
+        return run_call(partial(repo.snapshot_report, parent, name=name, source=disk, changed=changed))
 
 
 def hash_of(name: str) -> int:
@@ -82,7 +90,8 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "little") % (1 << 61)
 
 
-def _is_equal(repo: Repository, name: str, disk: Path) -> bool:
+def _is_equal(place: Path, name: str, disk: Path) -> bool:
     sink = Sink()
-    repo.get(name, cast(BinaryIO, sink))
+    with casimg.open(place) as repo:
+        repo.get(name, cast(BinaryIO, sink))
     return sink.sha256.hexdigest() == sha256_of(disk)

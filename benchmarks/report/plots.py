@@ -43,12 +43,12 @@ _X_KEYS = (
     "size",
     "count",
 )
-_SERIES = ("growth", "snapshot", "generations", "random_reads", "small_images")
+_SERIES = ("growth", "growth_images", "growth_index", "snapshot", "generations", "random_reads", "small_images")
 _Y_ENDS = ("_s", "_us", "_size", "_peak", "_ratio")
 _PANELS_MAX = 3
 _TICKS_MAX = 8
 _LOG_OVER = 64  # the largest over the smallest value
-_GROUP_KEYS = ("what", "state", "chunker")
+_GROUP_KEYS = ("what", "state", "chunker", "pattern", "way")
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, list[str]]:
@@ -229,4 +229,4 @@ def _tick(key: str, value: float, _: object) -> str:
 
 
 def _is_figure(key: str, x_key: str) -> bool:
-    return key != x_key and key.endswith(_Y_ENDS)
+    return key != x_key and key.endswith(_Y_ENDS) and not key.endswith("cpu_s")
