@@ -9,7 +9,7 @@ APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-micro \
-	bench-chunkers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
+	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
 	bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
 
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
+	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -142,6 +143,11 @@ bench-images: image-tools
 
 bench-images-small: image-tools
 	$(BIN)/python -m benchmarks.images --small
+
+# casimg is always among them: it is what the others are compared to.
+PEERS ?=
+bench-peers: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--only casimg $(PEERS))
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md

@@ -35,7 +35,8 @@ class Measured:
     """What one run took: seconds of wall and of CPU (user + system, with all children), bytes of memory at the peak.
 
     Attributes:
-        rss_peak: the largest process of the tree, as the kernel counts it (shared and mapped pages included).
+        rss_peak: the largest process of the tree, as the kernel counts it (shared and mapped pages included). Below our
+            own size it is sampled: the kernel's count of a child begins with what its parent had before the exec.
         rss_anon_peak: anonymous memory of the whole tree, sampled every 20 ms.
     """
 
@@ -46,17 +47,24 @@ class Measured:
 
 
 class _TreeWatch(threading.Thread):
-    """Samples the anonymous memory of a process and everything below it."""
+    """Samples the memory of a process and everything below it: anonymous of all, resident of the largest."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid = pid
         self._over = threading.Event()
         self.peak = 0
+        self.largest = 0
 
     def run(self) -> None:
+        self.sample()
         while not self._over.wait(_SAMPLE_EVERY_S):
-            self.peak = max(self.peak, sum(rss_anon(pid) for pid in _tree(self._pid)))
+            self.sample()
+
+    def sample(self) -> None:
+        sizes = [_status_sizes(pid) for pid in _tree(self._pid)]
+        self.peak = max(self.peak, sum(found.get("RssAnon", 0) for found in sizes))
+        self.largest = max(self.largest, *(found.get("VmHWM", 0) for found in sizes))
 
     def stop(self) -> int:
         self._over.set()
@@ -66,14 +74,13 @@ class _TreeWatch(threading.Thread):
 
 def rss_anon(pid: int | str = "self") -> int:
     """Return anonymous resident bytes of a process; 0 when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    for line in text.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return _status_sizes(pid).get("RssAnon", 0)
+
+
+def _status_sizes(pid: int | str) -> dict[str, int]:
+    """Return the sizes in a process's status, bytes by the kernel's names; empty when it is gone."""
+    lines = (line.split() for line in _lines(f"/proc/{pid}/status") if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in lines}
 
 
 def _tree(pid: int) -> list[int]:
@@ -113,6 +120,7 @@ def run_command(
             (stdin or Path(os.devnull)).open("rb") as source,
             stdout.open("wb") if stdout else log.open("ab") as target,
         ):
+            own_peak = _status_sizes("self").get("VmHWM", 0)
             begin_s = time.monotonic()
             process = subprocess.Popen(
                 [os.fspath(argument) for argument in arguments],
@@ -124,7 +132,13 @@ def run_command(
             )
             watch = _TreeWatch(process.pid)
             watch.start()
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:  # an interrupt meant for us alone
+                process.kill()
+                process.wait()
+                watch.stop()
+                raise
             wall_s = time.monotonic() - begin_s
             anon_peak = watch.stop()
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -133,7 +147,10 @@ def run_command(
             raise CommandFailedError(f"{arguments[0]} ended with {process.returncode}: {tail}")
     finally:
         log.unlink(missing_ok=True)
-    return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, anon_peak)
+    rss_peak = usage.ru_maxrss * 1024
+    if rss_peak <= own_peak:
+        rss_peak = watch.largest
+    return Measured(wall_s, usage.ru_utime + usage.ru_stime, rss_peak, anon_peak)
 
 
 def run_call(call: Callable[[], T]) -> tuple[T, Measured]:
@@ -145,12 +162,7 @@ def run_call(call: Callable[[], T]) -> tuple[T, Measured]:
     wall_s, after = time.monotonic() - begin_s, os.times()
     cpu_s = sum(after[:4]) - sum(before[:4])
     anon_peak = max(watch.stop(), rss_anon())
-    peak = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM:")
-    )
-    return result, Measured(wall_s, cpu_s, peak, anon_peak)
+    return result, Measured(wall_s, cpu_s, _status_sizes("self").get("VmHWM", 0), anon_peak)
 
 
 def median(runs: Sequence[Measured]) -> Measured:
@@ -163,6 +175,16 @@ def median(runs: Sequence[Measured]) -> Measured:
     )
 
 
+def total(runs: Sequence[Measured]) -> Measured:
+    """Return the figures of runs that are parts of one: seconds added, of memory the largest."""
+    return Measured(
+        sum(run.wall_s for run in runs),
+        sum(run.cpu_s for run in runs),
+        max((run.rss_peak for run in runs), default=0),
+        max((run.rss_anon_peak for run in runs), default=0),
+    )
+
+
 def stored_size(folder: Path) -> int:
     """Return the bytes of disk below a folder: allocated blocks, each file with several names counted once."""
     seen: dict[tuple[int, int], int] = {}
@@ -171,6 +193,11 @@ def stored_size(folder: Path) -> int:
             found = os.lstat(Path(parent) / name)
             seen[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(seen.values())
+
+
+def file_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder, as if the file system had no blocks; holes count."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def describe_machine(folder: Path) -> dict[str, Any]:

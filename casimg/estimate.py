@@ -13,6 +13,7 @@ from pathlib import Path
 
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.constants import CHUNK_SIZE_DEFAULT, FRAME_PLAIN_TARGET, HOLE_FLAG, ID_SIZE, KIB, SEGMENT_SIZE, TIB
+from casimg.formats.config import LEVEL_DEFAULT
 from casimg.formats.frame import encode_frame
 from casimg.ingest import thread_count
 from casimg.manifest.shape import segment_count, segment_size
@@ -56,7 +57,7 @@ def estimate(
     *,
     chunk_sizes: Iterable[int] = CHUNK_SIZES_DEFAULT,
     chunkers: Iterable[str] = ("mincdc",),
-    level: int = 3,
+    level: int = LEVEL_DEFAULT,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Estimate:

@@ -26,6 +26,7 @@ from casimg.errors import (
 from casimg.formats.config import (
     CONFIG_KEY,
     CONFIG_SIZE_MAX,
+    LEVEL_DEFAULT,
     SITE_FILE,
     RepositoryConfig,
     SiteConfig,
@@ -41,7 +42,7 @@ from casimg.wiring import Wiring, open_index
 BACKEND_NAME = "local"
 
 
-def create_parts(folder: Path, params: ChunkerParams) -> None:
+def create_parts(folder: Path, params: ChunkerParams, level: int = LEVEL_DEFAULT) -> None:
     """Make a repository in a folder that is empty or not there. Raises: RepositoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def create_parts(folder: Path, params: ChunkerParams) -> None:
     site = SiteConfig(folder=folder.resolve(), repository_uuid=config.repository_uuid)
     Catalog.create(catalog_url(site), config.repository_uuid, BACKEND_NAME, "local").close()
     # Last, and durable: a folder without it is no repository, so a crash before leaves none.
-    write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid))
+    write_durably(folder / SITE_FILE, default_site_config(config.repository_uuid, level))
 
 
 def open_parts(path: str | os.PathLike[str]) -> Wiring:

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from casimg import restoring, saving
 from casimg.catalog import ImageChange, ImageRow
 from casimg.chunker import ChunkerParams
-from casimg.errors import (
-    CasimgError,
-    ImageNotFoundError,
-    InputError,
-)
+from casimg.errors import CasimgError, ImageNotFoundError, InputError
 from casimg.estimate import chunk_size_for
+from casimg.formats.config import LEVELS
 from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.ingest import thread_count
@@ -58,6 +55,7 @@ def create(
     chunker: str = "mincdc",
     chunk_size: int | None = None,
     expect: int | None = None,
+    preset: str = "default",
 ) -> "Repository":
     """Make a repository in a folder that is empty or not there, and open it.
 
@@ -66,9 +64,13 @@ def create(
         chunker: "mincdc", "fastcdc" or "fixed"; for good.
         chunk_size: mean bytes of a chunk, a power of two; for good. None: chosen by `expect`.
         expect: bytes of unique data expected; picks the chunk size so that the index stays in memory.
-    Raises: RepositoryError when the folder holds anything, InputError for a chunker that cannot be.
+        preset: "default", or "compact" for fewer bytes at a fifth of the speed; `level` in casimg.toml changes it.
+    Raises: RepositoryError when the folder holds anything, InputError for a chunker or preset that cannot be.
     """
-    create_parts(Path(path), ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size))
+    if preset not in LEVELS:
+        raise InputError(f"the preset {preset!r} is none of {', '.join(LEVELS)}")
+    params = ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size)
+    create_parts(Path(path), params, LEVELS[preset])
     return open_repository(path)
 
 

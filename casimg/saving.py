@@ -18,6 +18,7 @@ from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
 from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError
+from casimg.formats.config import LEVEL_DEFAULT
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -70,7 +71,7 @@ class SaveOptions:
 
     allow_changes: bool = False
     threads: int = 0
-    level: int = 3
+    level: int = LEVEL_DEFAULT
     progress: ProgressCallback | None = None
     cancel: threading.Event | None = None
 

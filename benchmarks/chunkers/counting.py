@@ -168,7 +168,7 @@ def _take(tally: Tally, entries: Sequence[int], data: memoryview) -> list[memory
         at += size
     tally.chunk_count += len(ids)
     if ids:
-        leaf = encode_leaf(entries, ids)
+        leaf = encode_leaf(entries, b"".join(ids))
         node = node_id(leaf)[:_KEY_SIZE]
         if node not in tally.seen:
             tally.seen.add(node)

@@ -8,6 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from zlib import crc32
 
 import casimg
 from benchmarks.growth.made import overwrite, spread, write_made
@@ -54,8 +55,8 @@ def _measure(place: Path, disk: Path, size: int, changed_size: int, *, check_all
     for pattern, run_size in _PATTERNS.items():
         for way in _WAYS:
             name = f"{size}, {pattern}, {way}"
-            ranges = spread(size, changed_size, run_size, seed=hash_of(name))
-            overwrite(disk, ranges, seed=hash_of(name))
+            ranges = spread(size, changed_size, run_size, seed=seed_of(name))
+            overwrite(disk, ranges, seed=seed_of(name))
             report, took = alone(_snapshot, place, parent, name, disk, ranges if way == "map" else None)
             parent = name
             rows.append(
@@ -85,9 +86,9 @@ def _snapshot(
         return run_call(partial(repo.snapshot_report, parent, name=name, source=disk, changed=changed))
 
 
-def hash_of(name: str) -> int:
+def seed_of(name: str) -> int:
     """Return a seed that is the same in every run."""
-    return int.from_bytes(name.encode(), "little") % (1 << 61)
+    return crc32(name.encode())
 
 
 def _is_equal(place: Path, name: str, disk: Path) -> bool:

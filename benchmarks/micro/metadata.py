@@ -111,7 +111,7 @@ def manifest_cases() -> list[Case]:
     def build(segments: list[list[bytes]]) -> NodeId:
         builder = TreeBuilder(emit)
         for ids in segments:
-            builder.add_leaf(emit(encode_leaf(sizes, ids)))
+            builder.add_leaf(emit(encode_leaf(sizes, b"".join(ids))))
         root = builder.finish()
         if root is None:
             raise RuntimeError("a manifest of data has no root")
@@ -137,7 +137,7 @@ def manifest_cases() -> list[Case]:
             blake3(node, derive_key_context=NODE_ID_CONTEXT).digest()
 
     read = [nodes[root_a], nodes[root_b]]
-    read += [encode_leaf(sizes, ids) for tree in (first, second) for ids in tree[::4]]
+    read += [encode_leaf(sizes, b"".join(ids)) for tree in (first, second) for ids in tree[::4]]
     return [
         Case("limit: BLAKE3 of the nodes built", "", partial(hash_nodes, built), _SEGMENT_COUNT, "segments"),
         Case("manifest build", "limit: BLAKE3 of the nodes built", partial(build, first), _SEGMENT_COUNT, "segments"),

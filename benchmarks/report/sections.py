@@ -63,7 +63,8 @@ What is fair, and what is not:
 - Every restore is compared with the original; a run that gave other bytes, or failed, counts for nobody.
 - Levels of compression are each program's own; the note of a peer says what is not its default.
 - Durability differs: casimg syncs packs and its catalog before it says that an image is stored. Some peers leave that
-  to the kernel, which makes them look faster than they would be at the same promise.
+  to the kernel, which makes them look faster than they would be at the same promise. `sync` is what a sync right after
+  the command took: at the same promise, a peer takes the sum of both.
 - Some peers encrypt or authenticate everything they store, which costs them time. casimg does not encrypt.
 - cp, zstd and qemu-img do not deduplicate. They are here for scale, and no goal is against them.
 """
@@ -130,7 +131,7 @@ def _stage_table(rows: Sequence[Row]) -> str:
         for key, ratio in (("wall_s", "wall ratio"), ("cpu_s", "CPU ratio"), ("stored_size", "stored ratio")):
             columns[key] = number(row, key)
             columns[ratio] = _ratio(row, ours, key)
-        columns |= {key: number(row, key) for key in ("index_size", "rss_peak", "rss_anon_peak", "runs")}
+        columns |= {key: number(row, key) for key in ("sync_s", "index_size", "rss_peak", "rss_anon_peak", "runs")}
         different = "FAILED: other bytes came back" if row.get("equal") is False else ""
         # The last line of what a program said is nearly always why; all of it is in the result file.
         why = str(row.get("error") or different or row.get("left_out") or "").strip().splitlines()

@@ -60,6 +60,8 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
         version = document["format_version"]
         if document["casimg"] != "repository" or type(version) is not int:
             raise ValueError("it does not say that it is a casimg repository")
+        if version < FORMAT_VERSION:
+            raise ConfigError(where, "the repository is of format version 0, from before casimg had a fixed format")
         if version > FORMAT_VERSION:
             raise NewerFormatError(
                 where, f"the repository has format version {version}, this casimg reads up to {FORMAT_VERSION}; upgrade"
@@ -83,6 +85,12 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
         raise ConfigError(where, f"casimg.json is damaged: {error!r}") from None
 
 
+LEVEL_DEFAULT: Final = 1
+"""zstd level: twice as fast as 3 for 4 % more bytes (docs/decisions/0002)."""
+LEVELS: Final[Mapping[str, int]] = {"default": LEVEL_DEFAULT, "compact": 9}
+"""Presets of `init` and the zstd levels that they write into `casimg.toml`."""
+
+
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
     """Where the parts of a repository lie, and how fast to be. Relative paths start at the folder of the file."""
@@ -95,7 +103,7 @@ class SiteConfig:
     index_path: Path = Path("index")
     index_map_size: int = TIB
     spool_path: Path = Path("spool")
-    level: int = 3
+    level: int = LEVEL_DEFAULT
     threads: int = 0
     gc_undo_s: int = 0
 
@@ -111,7 +119,7 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
 }
 
 
-def default_site_config(repository_uuid: str) -> str:
+def default_site_config(repository_uuid: str, level: int = LEVEL_DEFAULT) -> str:
     """Return the text of a new `casimg.toml`."""
     return f"""\
 # Where the parts of this casimg repository lie. Paths are relative to this file's folder.
@@ -135,7 +143,7 @@ map_size = "1TiB"      # address space, not disk
 path = "spool"
 
 [write]
-level = 3              # zstd level of new data
+level = {level:<15}# zstd level of new data
 threads = 0            # 0: all cores, at most 8; each costs about 16 MiB
 
 [gc]

@@ -20,7 +20,7 @@ from casimg.constants import FRAME_PLAIN_MAX, KIND_DATA, KIND_METADATA
 from casimg.formats.damage import FormatDamage
 from casimg.ids import BytesLike
 
-MAGIC: Final = b"CIf0"
+MAGIC: Final = b"CIf1"
 _FIXED: Final = struct.Struct("<4sBBHII")
 _CHECK_SIZE: Final = 8
 _FLAG_METADATA: Final = 1

@@ -27,6 +27,7 @@ _log = logging.getLogger("casimg.index")
 
 _LAYOUT: Final = b"casimg index 1"
 _TRANSACTION_ENTRIES: Final = 8192  # 32 MiB of dirty pages at most
+_TRANSACTION_ENTRIES_SMALL: Final = 65_536  # while the whole index has fewer pages than that: 40 MiB at most
 _PACK_NO: Final = struct.Struct(">I")
 _READER_COUNT_MAX: Final = 4096
 _LOCK_FILE_SIZE: Final = (_READER_COUNT_MAX + 16) * 64  # a cache line for each reader, some for the header
@@ -161,15 +162,20 @@ class Index:
         Raises: NoSpaceError, IndexDamagedError.
         """
         self._check_usable()
-        items = sorted(
-            (chunk, encode_place(chunk, Place(pack_no, *rest)))
+        items = [
+            (chunk, encode_place(chunk, (pack_no, offset, size, position, plain_size)))
             for pack_no, _, trailer in packs
-            for chunk, *rest in trailer.places()
-        )
+            for chunk, offset, size, position, plain_size in trailer.places()
+        ]
+        items.sort()
         with self._translating():
-            for start in range(0, len(items), _TRANSACTION_ENTRIES):
+            start = 0
+            while start < len(items):
                 with self._env.begin(write=True) as txn, txn.cursor(self._places) as cursor:
-                    cursor.putmulti(items[start : start + _TRANSACTION_ENTRIES])
+                    is_small = txn.stat(self._places)["leaf_pages"] < _TRANSACTION_ENTRIES
+                    end = start + (_TRANSACTION_ENTRIES_SMALL if is_small else _TRANSACTION_ENTRIES)
+                    cursor.putmulti(items[start:end])
+                start = end
             with self._env.begin(write=True) as txn:
                 for pack_no, pack_id, _ in packs:
                     txn.put(_PACK_NO.pack(pack_no), pack_id, db=self._packs)

@@ -36,7 +36,7 @@ def fewest_frames(candidates: Sequence[Sequence[Place]]) -> list[Place | None]:
     ]
 
 
-def encode_place(chunk: bytes, place: Place) -> bytes:
+def encode_place(chunk: bytes, place: tuple[int, int, int, int, int]) -> bytes:
     """Return the index value of a place; its check covers the key too."""
     body = _VALUE.pack(*place)
     return body + _CHECK.pack(crc32(chunk, crc32(body)) & 0xFFFF)

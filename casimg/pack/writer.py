@@ -11,11 +11,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from casimg.constants import BLOCK_SIZE, MIB
+from casimg.direct import aligned_buffer, open_direct, write_direct
 from casimg.errors import NoSpaceError, TargetError
 from casimg.formats.pack import NONCE_SIZE, FrameSpan, PackTrailer, encode_pack_header, encode_trailer
 from casimg.ids import PackId
 
 _SUFFIX = ".pack"
+_BUFFER_SIZE = 1 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class SpoolPack:
             self._file = self._path.open("xb", buffering=0)
         except OSError as error:
             raise _spool_error(spool, error) from None
+        self._direct_fd = open_direct(self._file.fileno())
+        self._buffer = aligned_buffer(_BUFFER_SIZE)
+        self._filled = 0
         self._write(encode_pack_header(kind, domain))
 
     def append(self, frame: bytes, ids: Sequence[bytes], sizes: Sequence[int]) -> None:
@@ -71,29 +77,52 @@ class SpoolPack:
         trailer_offset = self.size
         ids = b"".join(self._ids)
         self._write(encode_trailer(self._kind, self._domain, self._nonce, self._frames, self._sizes, ids))
-        self._file.close()
+        self._flush()
+        self._close()
         trailer = PackTrailer(self._kind, self._domain, self._nonce, self._frames, self._sizes, ids)
         pack_id = PackId(self._hash.digest())
         return FinishedPack(self._path, pack_id, self._kind, self._domain, self.size, trailer_offset, trailer)
 
     def discard(self) -> None:
         """Drop the pack; twice is harmless."""
-        self._file.close()
+        self._close()
         self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._file.close()
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
+            self._direct_fd = None
 
     def _write(self, data: bytes) -> None:
         if self._broken:
             # Part of a frame may be in the file: a trailer after it would vouch for chunks that are not there.
             raise TargetError(str(self._path), "an earlier write to this pack failed; it can only be discarded")
-        self._broken = True
         self._hash.update(data)
         view = memoryview(data)
+        while view:
+            count = min(len(view), _BUFFER_SIZE - self._filled)
+            self._buffer[self._filled : self._filled + count] = view[:count]
+            self._filled += count
+            self.size += count
+            view = view[count:]
+            if self._filled == _BUFFER_SIZE:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write what is in the buffer, which begins at a multiple of its size."""
+        self._broken = True
+        offset = self.size - self._filled
+        whole = self._filled - self._filled % BLOCK_SIZE
+        done = 0
         try:
-            while view:
-                view = view[self._file.write(view) :]
+            if self._direct_fd is not None and write_direct(self._direct_fd, offset, self._buffer[:whole]):
+                done = whole
+            while done < self._filled:
+                done += os.pwrite(self._file.fileno(), self._buffer[done : self._filled], offset + done)
         except OSError as error:
             raise _spool_error(self._path.parent, error) from None
-        self.size += len(data)
+        self._filled = 0
         self._broken = False
 
 

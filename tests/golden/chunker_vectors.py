@@ -2,7 +2,7 @@
 
 python chunker_vectors.py inputs      lines for `native/build/check golden`
 python chunker_vectors.py compare     hold its answers on standard input against the golden file
-python chunker_vectors.py write       make the golden file from the Python twin (only before format version 1)
+python chunker_vectors.py write       make the golden file from the Python twin (frozen since format version 1)
 """
 
 import json

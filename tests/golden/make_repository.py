@@ -1,6 +1,9 @@
-"""A small repository whose every byte is decided: made anew it must be the one that is committed.
+"""Small repositories whose every byte is decided: made anew they must be the ones that are committed.
 
-    python -m tests.golden.make_repository      make the committed one anew, when a change of bytes is meant
+    python -m tests.golden.make_repository      make those of this format version, which must not be there yet
+
+`format-N/KIND` is a repository of format version N, one for each chunker; what is committed is kept for ever, since
+every casimg reads what an earlier one wrote. A change of bytes makes a new version, and its repositories beside them.
 
 Chance, ids and time come from a seed. What zstd makes of a payload depends on its version, so the description in
 `repository.json` says what each payload decodes to, and the version that the committed bytes are of.
@@ -11,10 +14,12 @@ import json
 import random
 import secrets
 import shutil
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -25,15 +30,17 @@ import zstandard
 
 import casimg
 from casimg.catalog.transaction import Database
-from casimg.constants import SEGMENT_SIZE
+from casimg.chunker import KINDS
+from casimg.constants import FORMAT_VERSION, SEGMENT_SIZE
 from casimg.formats.frame import decode_frame
 from casimg.formats.pack import PACK_HEADER_SIZE, TRAILER_END_SIZE, decode_pack_header, decode_trailer, trailer_size
 from casimg.formats.record import decode_record
 from casimg.gc.plan import plan_collection
 from casimg.gc.waste import RepackRules
 
-GOLDEN = Path(__file__).with_name("repository")
-DESCRIPTION = Path(__file__).with_name("repository.json")
+GOLDEN = Path(__file__).parent
+CURRENT = GOLDEN / f"format-{FORMAT_VERSION}"
+_LEVEL = 3
 _CLOCK_START_US = 1_790_000_000_000_000
 
 
@@ -54,11 +61,23 @@ def images() -> dict[str, bytes]:
     }
 
 
-def make(folder: Path) -> None:
+def repositories() -> list[Path]:
+    """Return the committed repositories of every format version."""
+    return sorted(path for path in GOLDEN.glob("format-*/*") if path.is_dir())
+
+
+def expected(folder: Path) -> dict[str, Any]:
+    """Return the description that is committed beside a repository."""
+    found: dict[str, Any] = json.loads(folder.with_suffix(".json").read_text())
+    return found
+
+
+def make(folder: Path, kind: str) -> None:
     """Make the repository: puts, snapshots, a change of metadata, a delete, and a collection that rewrites packs."""
     with _decided():
         found = images()
-        with casimg.create(folder, chunk_size=4096) as repo:
+        with casimg.create(folder, chunker=kind, chunk_size=4096) as repo:
+            repo._wiring.site = replace(repo._wiring.site, level=_LEVEL)
             repo.put([found["disk"] + b"and more, gone in the end"], name="gone")
             repo.put([found["disk"]], name="disk", properties={"os": "debian"})
             repo.snapshot("disk", name="same")
@@ -151,21 +170,23 @@ def _decided() -> Iterator[None]:
 
 
 def main() -> None:
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    made = GOLDEN.with_name("repository.new")
-    shutil.rmtree(made, ignore_errors=True)
-    make(made)
-    GOLDEN.mkdir()
-    shutil.move(made / "objects", GOLDEN / "objects")
-    shutil.move(made / "casimg.toml", GOLDEN / "casimg.toml")
-    shutil.rmtree(made)
-    (GOLDEN / "objects" / "tmp").rmdir()
-    description = {
-        "zstd": zstd_version(),
-        "images": {name: hashlib.sha256(data).hexdigest() for name, data in images().items()},
-        **describe(GOLDEN),
-    }
-    DESCRIPTION.write_text(json.dumps(description, indent=1) + "\n")
+    if CURRENT.exists():
+        sys.exit(f"{CURRENT.name} is frozen; a change of bytes needs another format version")
+    for kind in KINDS:
+        folder, made = CURRENT / kind, GOLDEN / "new"
+        shutil.rmtree(made, ignore_errors=True)
+        make(made, kind)
+        folder.mkdir(parents=True)
+        shutil.move(made / "objects", folder / "objects")
+        shutil.move(made / "casimg.toml", folder / "casimg.toml")
+        shutil.rmtree(made)
+        (folder / "objects" / "tmp").rmdir()
+        description = {
+            "zstd": zstd_version(),
+            "images": {name: hashlib.sha256(data).hexdigest() for name, data in images().items()},
+            **describe(folder),
+        }
+        folder.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,35 +1,46 @@
-"""The committed repository: read today as when it was made, and made today byte for byte as then.
-
-A change of bytes that is meant makes it anew, `python -m tests.golden.make_repository`, while the format has version 0;
-from version 1 on each version's repository is kept for ever.
-"""
+"""The committed repositories: read today as when they were made, and made today byte for byte as then."""
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 import casimg
-from tests.golden.make_repository import DESCRIPTION, GOLDEN, describe, images, make, zstd_version
+from casimg.chunker import KINDS
+from casimg.constants import FORMAT_VERSION
+from tests.golden.make_repository import CURRENT, describe, expected, images, make, repositories, zstd_version
 
-EXPECTED = json.loads(DESCRIPTION.read_text())
+ZSTD = {kind: expected(CURRENT / kind)["zstd"] for kind in KINDS}
+
+
+@pytest.fixture(params=repositories(), ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def committed(request: pytest.FixtureRequest) -> Path:
+    """Each committed repository, of every format version."""
+    folder: Path = request.param
+    return folder
 
 
 @pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    """A copy of the committed repository, its catalog made from its objects."""
+def golden(committed: Path, tmp_path: Path) -> Path:
+    """A copy of a committed repository, its catalog made from its objects."""
     folder = tmp_path / "golden"
-    shutil.copytree(GOLDEN, folder)
+    shutil.copytree(committed, folder)
     (folder / "objects" / "tmp").mkdir()
     report = casimg.recover(folder)
     assert report.problems == ()
     return folder
 
 
-def test_the_committed_repository_is_read(golden: Path) -> None:
+def test_every_version_has_its_repositories() -> None:
+    """From version 1 on there are repositories of each format version, one for each chunker."""
+    there = {(folder.parent.name, folder.name) for folder in repositories()}
+    assert there == {(f"format-{version}", kind) for version in range(1, FORMAT_VERSION + 1) for kind in KINDS}
+
+
+def test_a_committed_repository_is_read(committed: Path, golden: Path) -> None:
     """Every image comes back bit for bit, with its metadata and lineage, and a full check finds nothing."""
+    hashes = expected(committed)["images"]
     with casimg.open(golden) as repo:
         found = {image.name: image for image in repo.images()}
         assert sorted(found) == ["changed", "disk", "empty", "same", "zeros"]
@@ -37,7 +48,7 @@ def test_the_committed_repository_is_read(golden: Path) -> None:
             with repo.open_image(image.id) as file:
                 data = file.read()
             source = "disk" if name == "same" else name
-            assert hashlib.sha256(data).hexdigest() == EXPECTED["images"][source], name
+            assert hashlib.sha256(data).hexdigest() == hashes[source], name
         assert found["disk"].protected
         assert found["disk"].properties == {"os": "debian"}
         assert found["empty"].disk_format == "qcow2"
@@ -46,7 +57,7 @@ def test_the_committed_repository_is_read(golden: Path) -> None:
         assert repo.check(read_data=True).problems == ()
 
 
-def test_the_committed_repository_is_used_on(golden: Path) -> None:
+def test_a_committed_repository_is_used_on(golden: Path) -> None:
     """What it holds is known to a put, and a collection with its rewrite loses nothing."""
     data = images()
     with casimg.open(golden) as repo:
@@ -59,25 +70,27 @@ def test_the_committed_repository_is_used_on(golden: Path) -> None:
                 assert file.read() == data[source]
 
 
-def test_the_description_is_of_the_committed_bytes() -> None:
+def test_the_description_is_of_the_committed_bytes(committed: Path) -> None:
     """The description says what the committed objects are, so that a hand-made change of either is seen."""
-    found = describe(GOLDEN)
-    assert {key: EXPECTED[key] for key in found} == found
-    assert {name: hashlib.sha256(data).hexdigest() for name, data in images().items()} == EXPECTED["images"]
+    found, said = describe(committed), expected(committed)
+    assert {key: said[key] for key in found} == found
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in images().items()} == said["images"]
 
 
-def test_made_anew_it_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_made_anew_it_says_the_same(kind: str, tmp_path: Path) -> None:
     """Cuts, ids, frames, nodes, trailers, records and config come out as committed, whatever zstd made of payloads."""
-    make(tmp_path / "r")
-    found = describe(tmp_path / "r")
-    assert {key: EXPECTED[key] for key in found} == found
+    make(tmp_path / "r", kind)
+    found, said = describe(tmp_path / "r"), expected(CURRENT / kind)
+    assert {key: said[key] for key in found} == found
 
 
-@pytest.mark.skipif(zstd_version() != EXPECTED["zstd"], reason=f"committed bytes are of zstd {EXPECTED['zstd']}")
-def test_made_anew_it_is_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.skipif(set(ZSTD.values()) != {zstd_version()}, reason=f"committed bytes are of zstd {ZSTD}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_made_anew_it_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
     """With the same libzstd every object has the same key and the same bytes."""
-    make(tmp_path / "r")
-    assert objects_of(tmp_path / "r") == objects_of(GOLDEN)
+    make(tmp_path / "r", kind)
+    assert objects_of(tmp_path / "r") == objects_of(CURRENT / kind)
 
 
 def objects_of(folder: Path) -> dict[str, bytes]:

@@ -137,8 +137,8 @@ def test_init_refuses_what_is_not_empty(stored: Path, tmp_path: Path) -> None:
     [
         ('kind = "local"', 'kind = "local"\ncolour = "red"', "unknown key 'colour'"),
         ("[spool]", "[spoool]", "unknown section [spoool]"),
-        ("level = 3", 'level = "three"', "must be a number"),
-        ("level = 3", "level = 99", "-7 to 22"),
+        ("level = 1", 'level = "three"', "must be a number"),
+        ("level = 1", "level = 99", "-7 to 22"),
         ('kind = "local"', 'kind = "tape"', "unknown backend kind"),
         ('map_size = "1TiB"', 'map_size = "much"', "is not a size"),
         ("[catalog]", "[catalog", "not TOML"),
@@ -163,7 +163,7 @@ def test_foreign_and_newer_repositories(stored: Path, tmp_path: Path) -> None:
     config.write_text((tmp_path / "other" / "objects" / "casimg.json").read_text())
     with pytest.raises(casimg.errors.ForeignRepositoryError, match=other_uuid):
         casimg.open(stored)
-    config.write_text(ours.replace('"format_version": 0', '"format_version": 7'))
+    config.write_text(ours.replace('"format_version": 1', '"format_version": 7'))
     with pytest.raises(casimg.errors.NewerFormatError, match="format version 7"):
         casimg.open(stored)
     config.write_text(ours.replace('"mandatory": []', '"mandatory": ["quantum"]'))

@@ -28,7 +28,7 @@ def test_a_rule_taken_out_is_noticed(opened: Arena, mutant: Mutant) -> None:
     """The invariant that the rule serves fails within a few schedules, or none does where another layer covers it."""
     seen: list[str] = []
     with mutated(mutant.edits):
-        for seed in range(mutant.seeds):
+        for seed in range(mutant.first_seed, mutant.first_seed + mutant.seeds):
             violation = run_schedule(opened, mutant.scenario, seed).violation
             if violation is not None and violation.kind in mutant.kinds:
                 return

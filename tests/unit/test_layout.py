@@ -15,6 +15,8 @@ LINE_COUNT_MAX = 500
 LAYERS = (
     # words and numbers, values, formats: no input, no output
     {"constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"},
+    # a call of the kernel that parts share
+    {"direct"},
     # one thing each that keeps or moves bytes
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
@@ -29,7 +31,7 @@ LAYERS = (
 """Top-level names of the library, lowest layer first. A new module is placed here on purpose."""
 
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-PARTS = LAYERS[1]
+PARTS = LAYERS[2]
 CONTRACTS = {"casimg.backend.base"}
 """Protocols that a part may import from another part."""
 

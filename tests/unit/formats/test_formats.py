@@ -114,12 +114,12 @@ def test_a_damaged_frame_is_damage() -> None:
 def test_lengths_are_bounded_before_they_are_believed() -> None:
     """Headers with sound checks but absurd sizes are refused without allocating what they say."""
     for plain_size, payload_size, chunk in ((1 << 31, 10, 1 << 31), (10, 1 << 31, 10), (10, 5, 9)):
-        head = struct.pack("<4sBBHII", b"CIf0", 1, 0, 1, plain_size, payload_size) + struct.pack("<I", chunk)
+        head = struct.pack("<4sBBHII", b"CIf1", 1, 0, 1, plain_size, payload_size) + struct.pack("<I", chunk)
         with pytest.raises(FormatDamage):
             decode_header(head + blake3(head).digest(8))
     bomb = encode_frame(KIND_DATA, bytes(1 << 20), [1 << 20], 3)
     header = decode_header(bomb)
-    head = struct.pack("<4sBBHII", b"CIf0", 1, 0, 1, 100_000, header.payload_size) + struct.pack("<I", 100_000)
+    head = struct.pack("<4sBBHII", b"CIf1", 1, 0, 1, 100_000, header.payload_size) + struct.pack("<I", 100_000)
     with pytest.raises(FormatDamage, match="another size"):
         decode_frame(head + blake3(head).digest(8) + bomb[header.header_size :])
 
@@ -127,7 +127,7 @@ def test_lengths_are_bounded_before_they_are_believed() -> None:
 @pytest.mark.parametrize("codec", [2, 3, 4, 5, 99])
 def test_reserved_codecs_are_refused_by_name(codec: int) -> None:
     """A frame of a codec that this version does not read says so."""
-    head = struct.pack("<4sBBHII", b"CIf0", codec, 0, 1, 10, 10) + struct.pack("<I", 10)
+    head = struct.pack("<4sBBHII", b"CIf1", codec, 0, 1, 10, 10) + struct.pack("<I", 10)
     with pytest.raises(FormatDamage, match=f"codec {codec}"):
         decode_header(head + blake3(head).digest(8))
 
