@@ -22,11 +22,9 @@ from benchmarks import measure
 from benchmarks.bare import Stored, restore, store
 from benchmarks.growth.setting import Rows, Setting, Subject, T, say, sha256_of
 from benchmarks.measure import Measured, run_call
-from casimg.chunker import ChunkerParams, open_chunker
-from casimg.constants import CHUNK_SIZE_DEFAULT
+from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.formats.config import load_site_config
 
-_CHUNKER = "mincdc"
 _WAYS = {"buffered": False, "direct": True}
 
 
@@ -48,7 +46,7 @@ def main() -> int:
         for number in range(options.rounds):
             runs.round()
             say(f"limits: round {number + 1} of {options.rounds}: {runs.said()}")
-    rows = rows_of(runs.found, subject.name)
+    rows = [{**row, "image": subject.name, "equal": runs.equal} for row in rows_of(runs.found)]
     settings: dict[str, object] = {"image": subject.name, "image_size": subject.size, "round_count": options.rounds}
     measure.save(options.results, "limits", rows, **settings, took_s=round(time.monotonic() - begin_s, 1))
     return 0 if runs.equal else 1
@@ -60,7 +58,6 @@ class Runs:
     def __init__(self, folder: Path, subject: Subject) -> None:
         self._folder = folder
         self._subject = subject
-        self._chunker = open_chunker(ChunkerParams.of(_CHUNKER, CHUNK_SIZE_DEFAULT))
         self.found: dict[str, list[Measured]] = {}
         self.equal = True
 
@@ -68,10 +65,11 @@ class Runs:
         """Put and get once each way, everything from nothing."""
         place, target = self._folder / "repo", self._folder / "target.raw"
         sha256_of(self._subject.path)  # in the page cache for all
-        with casimg.create(place, chunker=_CHUNKER, chunk_size=CHUNK_SIZE_DEFAULT) as repo:
+        with casimg.create(place) as repo:
+            chunker = open_chunker(ChunkerParams.of(repo.chunker, repo.chunk_size))
             level = load_site_config(place).level
             self._take("put", lambda: repo.put(self._subject.path, name="a"))
-            stored = [found for name in _WAYS if (found := self._bare_put(name, level)) is not None]
+            stored = [found for name in _WAYS if (found := self._bare_put(name, chunker, level)) is not None]
             read_all(place)  # what was written past the page cache is read from the disk else, and only by some
             self._take("get", lambda: repo.get("a", target))
             self._check(target)
@@ -84,10 +82,10 @@ class Runs:
         """Return the last run of each in words."""
         return ", ".join(f"{name} {runs[-1].wall_s:.2f} s" for name, runs in self.found.items())
 
-    def _bare_put(self, name: str, level: int) -> Stored | None:
+    def _bare_put(self, name: str, chunker: Chunker, level: int) -> Stored | None:
         folder = self._folder / "bare" / name
         folder.mkdir(parents=True)
-        call = partial(store, self._subject.path, folder, self._chunker, level, direct=_WAYS[name])
+        call = partial(store, self._subject.path, folder, chunker, level, direct=_WAYS[name])
         return self._take_bare("put", name, call)
 
     def _bare_get(self, name: str, stored: Stored, target: Path) -> None:
@@ -123,14 +121,14 @@ def read_all(folder: Path) -> None:
             sha256_of(path)
 
 
-def rows_of(found: dict[str, list[Measured]], image: str) -> Rows:
+def rows_of(found: dict[str, list[Measured]]) -> Rows:
     """Return the two rows of medians; of two bare ways to write, the one with less wall time is the limit."""
     medians = {name: _median(runs) for name, runs in found.items()}
     rows = []
     for stage, ours in (("A", "put"), ("R", "get")):
         best = min((name for name in medians if name.startswith(f"bare {ours}")), key=lambda name: medians[name][0])
         what = f"{stage}: {ours} beside the bare pipeline, writes {best.partition(', ')[2]}"
-        rows.append(_row(what, medians[ours], medians[best], image))
+        rows.append(_row(what, medians[ours], medians[best]))
     return rows
 
 
@@ -138,10 +136,9 @@ def _median(runs: list[Measured]) -> tuple[float, float]:
     return statistics.median(run.wall_s for run in runs), statistics.median(run.cpu_s for run in runs)
 
 
-def _row(what: str, ours: tuple[float, float], bare: tuple[float, float], image: str) -> dict[str, Any]:
+def _row(what: str, ours: tuple[float, float], bare: tuple[float, float]) -> dict[str, Any]:
     return {
         "what": what,
-        "image": image,
         "wall_s": round(ours[0], 3),
         "bare_s": round(bare[0], 3),
         "ratio": round(bare[0] / ours[0], 3),

@@ -47,7 +47,7 @@ class Steps:
 def measure_sizes(setting: Setting) -> Rows:
     """Return a row per size; the largest goes first, and its file is cut for the next."""
     with setting.work("sizes") as folder:
-        full = [GIB // 4, GIB // 2, GIB, 2 * GIB, 4 * GIB, 8 * GIB]
+        full = [GIB // 4, GIB // 2, GIB, 2 * GIB, 4 * GIB]
         # The source, what is restored, half of it stored, and some room.
         sizes = fitting(setting.pick(full, [16 * MIB, 32 * MIB, 64 * MIB]), folder, 2.75)
         source = folder / "source.raw"

@@ -90,7 +90,7 @@ def test_the_faster_bare_get_is_the_limit() -> None:
         return [Measured(wall_s, wall_s / 2, 0, 0) for wall_s in walls_s]
 
     found = {"put": took(4, 9, 4), "bare put, buffered": took(3, 3, 8), "get": took(2, 2, 2)}
-    rows = rows_of({**found, "bare get, buffered": took(1.8, 1.9, 9), "bare get, direct": took(1, 1.6, 1.7)}, "disk")
+    rows = rows_of({**found, "bare get, buffered": took(1.8, 1.9, 9), "bare get, direct": took(1, 1.6, 1.7)})
     assert [row["what"][:2] for row in rows] == ["A:", "R:"]
     assert [row["ratio"] for row in rows] == [0.75, 0.8]
     assert "direct" in rows[1]["what"]
