@@ -183,7 +183,7 @@ def _series(result: Result) -> Figure | None:
     if x_key is None:
         return None
     y_keys = [key for key in dict.fromkeys(key for row in result.rows for key in row) if _is_figure(key, x_key)]
-    y_keys = _chosen([key for key in y_keys if any(number(row, key) is not None for row in result.rows)])
+    y_keys = chosen([key for key in y_keys if len({number(row, key) for row in result.rows} - {None}) > 1])
     if not y_keys:
         return None
     group_keys = [key for key in _GROUP_KEYS if len({row.get(key) for row in result.rows}) > 1]
@@ -218,7 +218,7 @@ def _scale(axes: Axes, x_key: str, y_key: str, points: Sequence[tuple[float, flo
         (axes.yaxis, axes.set_yscale, y_key, sorted({y for _, y in points})),
     ):
         if values[0] > 0 and values[-1] / values[0] >= _LOG_OVER:
-            set_scale("log")
+            set_scale("log", base=2 if key == "size" or key.endswith(("_size", "_peak")) else 10)
             axis.set_minor_formatter(NullFormatter())
         elif key == y_key:
             axes.set_ylim(0, values[-1] * 1.1 or 1)
@@ -234,7 +234,7 @@ def _tick(key: str, value: float, _: object) -> str:
     return format_value(key, float(value))  # a number of numpy, which is no float of Python
 
 
-def _chosen(y_keys: Sequence[str]) -> list[str]:
+def chosen(y_keys: Sequence[str]) -> list[str]:
     """Return the first keys, as many as are drawn; memory is always among them."""
     memory = [key for key in y_keys if key.endswith("_peak")][:1]
     others = [key for key in y_keys if key not in memory]

@@ -223,3 +223,13 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     (results / "growth.json").unlink()
     make_report(results, tmp_path / "two")
     assert not (tmp_path / "two" / "plots" / "growth.svg").exists()
+
+
+def test_memory_is_always_drawn() -> None:
+    """Of many figures the first are drawn, and memory among them."""
+    pytest.importorskip("matplotlib")
+    from benchmarks.report.plots import chosen
+
+    keys = [f"step{number}_s" for number in range(9)]
+    assert chosen([*keys, "rss_anon_peak"]) == [*keys[:5], "rss_anon_peak"]
+    assert chosen(keys) == keys[:6]
