@@ -20,7 +20,7 @@ What is bit-identical from run to run, and what is not:
 - Instances: not identical. Sizes, texts, file names, rows and the pages that are updated come from a seed, but time
   stamps, journals, keys, WAL and the allocator's choices are those of a real run. Compare results between machines
   by the hashes in the manifest, not by names.
-- qcow2 of every kind: a function of the raw image and qemu's version. VMDK: qemu puts a random id in its descriptor.
+- qcow2 of every kind: identical for the same raw image and qemu. VMDK is not: qemu puts a random id in its descriptor.
 """
 
 from benchmarks.images.family import Family, Image, load_family

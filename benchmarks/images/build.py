@@ -15,7 +15,8 @@ from benchmarks.images.recipe import EPOCH_S, MIB, SUITE, Disk, Recipe
 _ARCHIVES = '"$1/var/cache/apt/archives"'
 _HELD_BACK = '"$1/etc/apt/preferences.d/held-back"'
 _SLIM = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
-_OWN_TO_A_MACHINE = "etc/ssh/ssh_host_* etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem"
+_CERTIFICATE = "ssl-cert-snakeoil"
+_OWN_TO_A_MACHINE = f"etc/ssh/ssh_host_* etc/ssl/private/{_CERTIFICATE}.key etc/ssl/certs/{_CERTIFICATE}.pem"
 _TIME = {"SOURCE_DATE_EPOCH": str(EPOCH_S), "E2FSPROGS_FAKE_TIME": str(EPOCH_S)}
 _INODE_ROOT, _INODE_FIRST = 2, 11
 
@@ -69,9 +70,8 @@ class Builder:
                 pin = "Package: *\\nPin: release l=Debian-Security\\nPin-Priority: -1\\n"
                 setup.append(f"mkdir -p {_HELD_BACK.replace('/held-back', '')}; printf '{pin}' > {_HELD_BACK}")
             customize += self._fetch_later()
-        customize.append(
-            f'cd "$1" && rm -f {_OWN_TO_A_MACHINE} && find etc/ssl/certs -xtype l -delete 2>/dev/null || :'
-        )
+        links = f"find etc/ssl/certs -lname {_CERTIFICATE}.pem -delete 2>/dev/null || :"
+        customize.append(f'cd "$1"; rm -f {_OWN_TO_A_MACHINE}; {links}')
         command: list[str | Path] = ["mmdebstrap", "--mode=root", f"--variant={self._recipe.variant}", "--format=tar"]
         # Together they keep the debs until our hooks have copied them.
         command += ["--skip=download/empty", "--skip=essential/unlink", "--dpkgopt=force-confold"]
@@ -98,11 +98,14 @@ class Builder:
     def _lay_out(self, disk: Disk, tree: Path, image: Path) -> None:
         options = f"hash_seed={disk.uuid('hash')},lazy_itable_init=0,lazy_journal_init=0"
         journal = f"size={self._recipe.journal_size // MIB}"
+        dense = self._work / "laid-out.raw"
         command: list[str | Path] = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-J", journal]
-        command += ["-U", disk.uuid("volume"), "-E", options, "-d", tree, image, f"{self._recipe.disk_size // MIB}M"]
+        command += ["-U", disk.uuid("volume"), "-E", options, "-d", tree, dense, f"{self._recipe.disk_size // MIB}M"]
         run(command, _TIME)
-        run(["debugfs", "-w", "-f", "-", image], _TIME, fixed_times(_used_inodes(image)))
-        run(["fallocate", "--dig-holes", image])
+        run(["debugfs", "-w", "-f", "-", dense], _TIME, fixed_times(_used_inodes(dense)))
+        # mke2fs allocates inode tables of zeros, and digging holes into pages not yet written leaves them there.
+        run(["cp", "--sparse=always", dense, image])
+        dense.unlink()
 
 
 def _used_inodes(image: Path) -> int:

@@ -31,7 +31,7 @@ def apply(recipe: Recipe, change: Change, image: Path, later: Path, work: Path) 
     with machine(image, work / "machine") as root:
         if change.remove:
             with step(f"remove {len(change.remove)} packages"):
-                in_root(root, ["dpkg", "--purge", "--force-remove-essential", *change.remove])
+                in_root(root, ["dpkg", "--purge", *change.remove])
         if any(later.glob("*.deb")):
             with step("install and upgrade packages"):
                 _install(root, later)
@@ -55,7 +55,8 @@ def _install(root: Path, later: Path) -> None:
     names = sorted(path.name for path in later.glob("*.deb"))
     run(["cp", "-t", archives, *(later / name for name in names)])
     inside = [f"/var/cache/apt/archives/{name}" for name in names]
-    in_root(root, ["dpkg", "--force-confold", "--install", *inside])
+    # Auto-deconfigure, as apt does: an upgraded package may break the old one of another that comes after it.
+    in_root(root, ["dpkg", "--force-confold", "--auto-deconfigure", "--install", *inside])
     for name in names:
         (archives / name).unlink()
 

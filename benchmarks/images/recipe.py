@@ -113,14 +113,14 @@ FULL = Recipe(
     instance=Disk(
         "instance",
         "instance",
-        _packages(_SYSTEM, _DATABASE, "build-essential git python3 python3-scipy vim perl-doc"),
+        _packages(_SYSTEM, _DATABASE, "build-essential git python3 python3-dev vim perl-doc"),
     ),
     changes=(
         Change(1, log_size=48 * MIB, file_count=240),
         Change(
             2,
             install=("nginx", "php-cli", "redis-server"),
-            remove=("vim", "vim-runtime", "perl-doc"),
+            remove=("vim", "vim-runtime"),
             upgrade=True,
             log_size=16 * MIB,
             file_count=80,
@@ -128,7 +128,7 @@ FULL = Recipe(
         ),
         Change(
             3,
-            install=("rsync", "tmux", "python3-pandas"),
+            install=("rsync", "tmux", "python3-numpy"),
             remove=("git", "git-man", "redis-server", "redis-tools"),
             log_size=16 * MIB,
             file_count=80,

@@ -23,12 +23,12 @@ class Casimg:
         self.version = ""
         self.note = (
             f"BLAKE3, zstd {LEVELS[preset]}; fsyncs all it writes before it answers; verifies chunks on restore; "
-            "sparse restore; 8 MiB of what it takes on disk is kept for the day the disk is full"
+            "sparse restore; not counted: index, and the spool with 8 MiB kept for the day the disk is full"
         )
         if init_options:
             self.note += f"; init {' '.join(init_options)}"
         if from_stdin:
-            self.note += "; put from standard input: holes are read as zeros"
+            self.note += "; put from a pipe that `cat` fills (its CPU counts): holes are read as zeros"
         self._init_options = init_options
         self._from_stdin = from_stdin
         self._repository = Path()
@@ -47,10 +47,12 @@ class Casimg:
 
     def store(self, source: Path, name: str) -> list[Command]:
         put = [*_CASIMG, "-r", self._repository, "put", "-" if self._from_stdin else source, "--name", name]
-        return [Command(put, stdin=source if self._from_stdin else None)]
+        if self._from_stdin:
+            return [Command(["sh", "-c", 'source="$1"; shift; cat "$source" | "$@"', "sh", source, *put])]
+        return [Command(put)]
 
     def restore(self, name: str, target: Path) -> list[Command]:
         return [Command([*_CASIMG, "-r", self._repository, "get", name, target])]
 
     def caches(self) -> list[Path]:
-        return [self._repository / "index"]
+        return [self._repository / "index", self._repository / "spool"]
