@@ -9,8 +9,8 @@ APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-micro \
-	bench-chunkers bench-peers bench-report bench-memory bench-generations bench-images bench-images-small image-tools \
-	docs clean
+	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
+	bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo "make bench-micro                   inner loops beside the limits of this machine"
 	@echo "make bench-report                  benchmarks/README.md from the results that are there"
 	@echo "make bench-memory [SIZE=20GiB]     put and get of data that does not repeat, with its memory"
+	@echo "make bench-limits                  put and get beside pipelines that do only what cannot be left out"
+	@echo "make bench-growth [ONLY=\"sizes index\"]  time and memory against size, images, index entries, generations"
 	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
@@ -117,6 +119,13 @@ bench-report: $(VENV)/bench.stamp
 SIZE ?= 20GiB
 bench-memory: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.memory --size $(SIZE)
+
+bench-limits: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.limits
+
+ONLY ?=
+bench-growth: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.growth $(if $(ONLY),--only $(ONLY))
 
 COUNT ?= 30
 bench-generations: $(VENV)/run.stamp

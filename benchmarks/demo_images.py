@@ -55,8 +55,7 @@ def make_images(folder: Path) -> DemoImages:
     others = _up_to([file for file in files if file not in taken], DATA_SIZE - kept_size)
 
     first_tree, second_tree = folder / "tree-1", folder / "tree-2"
-    for number, file in enumerate(chosen):
-        _copy(file, first_tree / f"d{number % 40:02}" / f"{number:06}-{file.name}")
+    _fill_first(first_tree, chosen)
     # Other folders, other names, another order: blocks land elsewhere.
     second = [*kept, *others]
     rng.shuffle(second)
@@ -86,6 +85,22 @@ def make_images(folder: Path) -> DemoImages:
         different_share=different / len(second),
         changed_in_place=changed,
     )
+
+
+def make_first(folder: Path, *, image_size: int = IMAGE_SIZE, data_size: int = DATA_SIZE) -> Path:
+    """Build only the first image, of other sizes if asked for: bytes, those of the image whole MiB."""
+    files = list(_real_files())
+    random.Random(_SEED).shuffle(files)
+    tree, image = folder / "tree-1", folder / "image-1.raw"
+    _fill_first(tree, _up_to(files, data_size))
+    _mke2fs(tool("mke2fs"), tree, image, image_size)
+    shutil.rmtree(tree)
+    return image
+
+
+def _fill_first(tree: Path, files: list[Path]) -> None:
+    for number, file in enumerate(files):
+        _copy(file, tree / f"d{number % 40:02}" / f"{number:06}-{file.name}")
 
 
 def _real_files() -> Iterator[Path]:
@@ -123,7 +138,7 @@ def _change_in_place(path: Path, rng: random.Random) -> None:
         file.write(rng.randbytes(8192))
 
 
-def _mke2fs(mke2fs: str, tree: Path, image: Path) -> None:
+def _mke2fs(mke2fs: str, tree: Path, image: Path, size: int = IMAGE_SIZE) -> None:
     image.unlink(missing_ok=True)
     command = [
         mke2fs,
@@ -137,7 +152,7 @@ def _mke2fs(mke2fs: str, tree: Path, image: Path) -> None:
         "-d",
         str(tree),
         str(image),
-        f"{IMAGE_SIZE // MIB}M",
+        f"{size // MIB}M",
     ]
     subprocess.run(command, check=True, capture_output=True)
 

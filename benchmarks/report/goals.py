@@ -116,7 +116,11 @@ def limit_share(what: str, stage: str, least: float) -> Goal:
     """Return the goal: the smallest ratio of `limits.json` rows about a stage is at least `least`."""
 
     def goal(results: Results) -> Verdict:
-        rows = [row for row in rows_of(results, "limits") if str(row.get("what", "")).split()[:1] == [stage]]
+        rows = [
+            row
+            for row in rows_of(results, "limits")
+            if str(row.get("what", "")).replace(":", " ").split()[:1] == [stage]
+        ]
         ratios = [ratio for row in rows if (ratio := number(row, "ratio")) is not None]
         return at_least(what, min(ratios, default=None), least)
 

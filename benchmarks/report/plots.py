@@ -43,12 +43,13 @@ _X_KEYS = (
     "size",
     "count",
 )
-_SERIES = ("growth", "snapshot", "generations", "random_reads", "small_images")
+_SERIES = ("growth", "growth_images", "growth_index", "snapshot", "generations", "random_reads", "small_images")
 _Y_ENDS = ("_s", "_us", "_size", "_peak", "_ratio")
-_PANELS_MAX = 3
+_PANELS_MAX = 6
+_PANELS_IN_A_ROW = 3
 _TICKS_MAX = 8
 _LOG_OVER = 64  # the largest over the smallest value
-_GROUP_KEYS = ("what", "state", "chunker")
+_GROUP_KEYS = ("what", "state", "chunker", "pattern", "way")
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, list[str]]:
@@ -182,12 +183,17 @@ def _series(result: Result) -> Figure | None:
     if x_key is None:
         return None
     y_keys = [key for key in dict.fromkeys(key for row in result.rows for key in row) if _is_figure(key, x_key)]
-    y_keys = [key for key in y_keys if any(number(row, key) is not None for row in result.rows)][:_PANELS_MAX]
+    y_keys = chosen([key for key in y_keys if len({number(row, key) for row in result.rows} - {None}) > 1])
     if not y_keys:
         return None
     group_keys = [key for key in _GROUP_KEYS if len({row.get(key) for row in result.rows}) > 1]
-    figure = Figure(figsize=(2.9 * max(2, len(y_keys)), 2.8))
-    for axes, y_key in zip(figure.subplots(1, len(y_keys), squeeze=False)[0], y_keys, strict=True):
+    columns = min(len(y_keys), _PANELS_IN_A_ROW)
+    lines = -(-len(y_keys) // columns)
+    figure = Figure(figsize=(2.9 * max(2, columns), 2.8 * lines))
+    panels = [axes for line in figure.subplots(lines, columns, squeeze=False) for axes in line]
+    for unused in panels[len(y_keys) :]:
+        unused.remove()
+    for axes, y_key in zip(panels[: len(y_keys)], y_keys, strict=True):
         groups: dict[str, list[tuple[float, float]]] = {}
         for row in result.rows:
             x, y = number(row, x_key), number(row, y_key)
@@ -212,7 +218,7 @@ def _scale(axes: Axes, x_key: str, y_key: str, points: Sequence[tuple[float, flo
         (axes.yaxis, axes.set_yscale, y_key, sorted({y for _, y in points})),
     ):
         if values[0] > 0 and values[-1] / values[0] >= _LOG_OVER:
-            set_scale("log")
+            set_scale("log", base=2 if key == "size" or key.endswith(("_size", "_peak")) else 10)
             axis.set_minor_formatter(NullFormatter())
         elif key == y_key:
             axes.set_ylim(0, values[-1] * 1.1 or 1)
@@ -228,5 +234,12 @@ def _tick(key: str, value: float, _: object) -> str:
     return format_value(key, float(value))  # a number of numpy, which is no float of Python
 
 
+def chosen(y_keys: Sequence[str]) -> list[str]:
+    """Return the first keys, as many as are drawn; memory is always among them."""
+    memory = [key for key in y_keys if key.endswith("_peak")][:1]
+    others = [key for key in y_keys if key not in memory]
+    return [*others[: _PANELS_MAX - len(memory)], *memory]
+
+
 def _is_figure(key: str, x_key: str) -> bool:
-    return key != x_key and key.endswith(_Y_ENDS)
+    return key != x_key and key.endswith(_Y_ENDS) and not key.endswith("cpu_s")

@@ -6,7 +6,7 @@ from typing import Any
 from casimg.sizes import format_size
 
 _SIZES = ("_size", "_peak", "_growth")
-_NAMES = {"rss_peak": "RSS", "rss_anon_peak": "RSS anon", "cpu_s": "CPU", "wall_s": "wall"}
+_NAMES = {"mb_per_s": "speed", "rss_peak": "RSS", "rss_anon_peak": "RSS anon", "cpu_s": "CPU", "wall_s": "wall"}
 
 
 def format_value(key: str, value: object) -> str:
@@ -19,6 +19,8 @@ def format_value(key: str, value: object) -> str:
         return escape(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     if key.endswith("_gb_s"):
         return f"{value:.2f} GB/s"
+    if key.endswith("mb_per_s"):
+        return f"{value:,.0f} MB/s"
     if key.endswith("_us"):
         return format_seconds(value / 1e6)
     if key.endswith("_s"):

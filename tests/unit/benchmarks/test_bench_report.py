@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.report.goals import verdicts
 from benchmarks.report.results import Result, best_dedup, figure, load_results
-from benchmarks.report.sections import report
+from benchmarks.report.sections import EXPECTED, report
 from benchmarks.report.tables import format_value, markdown, titles_of
 from casimg.constants import GIB, MIB
 
@@ -156,7 +156,7 @@ def test_damaged_files_are_as_good_as_none(tmp_path: Path) -> None:
 def test_a_report_of_nothing_lists_what_is_missing(tmp_path: Path) -> None:
     """Without a results folder there is a report, with every expected file as not measured."""
     text = report(load_results(tmp_path / "absent"), {})
-    assert text.count(".json`)") == 9
+    assert text.count(".json`)") == len(EXPECTED)
     assert "## Goals" in text
 
 
@@ -223,3 +223,13 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     (results / "growth.json").unlink()
     make_report(results, tmp_path / "two")
     assert not (tmp_path / "two" / "plots" / "growth.svg").exists()
+
+
+def test_memory_is_always_drawn() -> None:
+    """Of many figures the first are drawn, and memory among them."""
+    pytest.importorskip("matplotlib")
+    from benchmarks.report.plots import chosen
+
+    keys = [f"step{number}_s" for number in range(9)]
+    assert chosen([*keys, "rss_anon_peak"]) == [*keys[:5], "rss_anon_peak"]
+    assert chosen(keys) == keys[:6]
