@@ -25,7 +25,7 @@ from itertools import pairwise
 
 from casimg.backend.base import Backend
 from casimg.chunker import chunk_ids
-from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, ID_SIZE, KIB, MIB
+from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, KIB, MIB
 from casimg.errors import ChunkLostError, DamageError, IndexDamagedError, NodeDamagedError, NotFoundError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import decode_frame
@@ -156,28 +156,33 @@ class ContentReader:
 
         Raises: ChunkLostError, ImageNotFoundError, and what the backend raises.
         """
-        return self._segment_by_runs(leaf) or self.pieces(leaf, 0, leaf.plain_size)
+        buffer = memoryview(bytearray(leaf.plain_size))
+        if self.fill(leaf, buffer):
+            return [(start, buffer[start:end]) for start, end in leaf.data_ranges()]
+        return self.pieces(leaf, 0, leaf.plain_size)
 
-    def _segment_by_runs(self, leaf: Leaf) -> SegmentData | None:
-        """Return the data of a segment from runs of chunks that lie in frames as they do in the segment.
+    def fill(self, leaf: Leaf, buffer: memoryview) -> bool:
+        """Put the data of a segment into a buffer, every chunk checked; what its holes cover stays as it is.
 
-        A run costs one question of the index and one comparison, whatever its length. None when anything is amiss,
-        or not worth it: chunk by chunk every way to a chunk is tried.
+        Runs of chunks that lie in a frame as they do in the segment cost one question of the index and one copy, and
+        all chunks are hashed together.
+
+        Returns: False when anything is amiss or this is not worth it: then chunk by chunk every way is tried.
         """
         if self._on_read is not None:
             self._on_read()
-        packs = self._packs
         ids = b"".join(leaf.ids)
+        starts = leaf.chunk_starts()
+        packs = self._packs
         try:
             with self._index.reading() as lookup:
                 runs = self._run_finder.find(
                     ids, lambda chunk: [place for place in lookup.places(chunk) if place.pack_no in packs]
                 )
         except IndexDamagedError:
-            return None
+            return False
         if runs is None:
-            return None
-        found: list[tuple[int, int, memoryview]] = []
+            return False
         by_frame: dict[tuple[int, int], list[Run]] = {}
         for run in runs:
             by_frame.setdefault((run.place.pack_no, run.place.frame_offset), []).append(run)
@@ -186,18 +191,18 @@ class ContentReader:
             frame = self._cache.get(key)
             if frame is None:
                 missing.append(of_frame[0].place)
-            elif not _take_runs(frame, of_frame, ids, found):
-                return None
+            else:
+                _copy_runs(frame, of_frame, starts, buffer)
         missing.sort()
         for group in _coalesced(missing):
             for key, frame in self._read_group(group, packs[group[0].pack_no], set()).items():
-                if not _take_runs(frame, by_frame[key], ids, found):
-                    self._cache.drop(key)
-                    return None
-        if sum(count for _, count, _ in found) != len(leaf.ids):
-            return None
-        found.sort(key=lambda item: item[0])
-        return _placed(leaf, found)
+                _copy_runs(frame, by_frame[key], starts, buffer)
+        # Whatever went wrong before shows here.
+        if chunk_ids(buffer[: leaf.plain_size], leaf.sizes) == ids:
+            return True
+        for key in by_frame:
+            self._cache.drop(key)
+        return False
 
     def chunks(self, ids: Sequence[bytes]) -> list[memoryview]:
         """Return the plain bytes of chunks of this content, each checked against its id. Raises: as segment."""
@@ -412,53 +417,20 @@ def _take_chunks(
                 found[number] = memoryview(bytes(view))
 
 
-def _take_runs(frame: DecodedFrame, runs: Sequence[Run], ids: bytes, found: list[tuple[int, int, memoryview]]) -> bool:
-    """Add (number of the first chunk, count, plain bytes) of each run; False when a chunk is not what it should be."""
-    used_size = 0
-    taken: list[tuple[int, int, memoryview]] = []
+def _copy_runs(frame: DecodedFrame, runs: Sequence[Run], starts: Sequence[int], buffer: memoryview) -> None:
+    """Copy runs of a frame to where their chunks begin in the segment; what does not fit is left out."""
     for first, count, place in runs:
         ends = frame.ends[place.position : place.position + count + 1]
         if len(ends) != count + 1:
-            return False
-        view = frame.plain[ends[0] : ends[-1]]
-        sizes = [end - start for start, end in pairwise(ends)]
-        if chunk_ids(view, sizes) != ids[first * ID_SIZE : (first + count) * ID_SIZE]:
-            return False
-        taken.append((first, count, view))
-        used_size += len(view)
-    if used_size * 2 < len(frame.plain):
-        # As for single chunks: a part of a frame must not keep all of it in memory.
-        taken = [(first, count, memoryview(bytes(view))) for first, count, view in taken]
-    found += taken
-    return True
-
-
-def _placed(leaf: Leaf, found: Sequence[tuple[int, int, memoryview]]) -> SegmentData | None:
-    """Give runs their offsets in the segment; a run that a hole divides is divided there."""
-    data: SegmentData = []
-    runs = iter(found)
-    at, left, rest = 0, 0, memoryview(b"")
-    start, size = 0, 0
-    for entry in leaf.sizes:
-        if entry & HOLE_FLAG:
-            if size:
-                data.append((start, rest[:size]))
-                rest, size = rest[size:], 0
-            at += entry & ~HOLE_FLAG
-            continue
-        if not left:
-            _, left, rest = next(runs)
-        if not size:
-            start = at
-        at += entry
-        size += entry
-        left -= 1
-        if size > len(rest):
-            return None
-        if not left:
-            data.append((start, rest[:size]))
-            rest, size = rest[size:], 0
-    return data
+            return
+        offset = starts[first]
+        if starts[first + count - 1] - offset == ends[-2] - ends[0]:
+            # No hole within the run: if the last chunk is where it should be, all are, or the hashes tell.
+            ends = [ends[0], ends[-1]]
+        for number, (start, end) in enumerate(pairwise(ends)):
+            offset = starts[first + number]
+            room = buffer[offset : offset + end - start]
+            room[:] = frame.plain[start : start + len(room)]
 
 
 def _usable_places(lookup: Lookup, chunk: bytes, search: _Search) -> list[Place]:

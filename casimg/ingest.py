@@ -16,6 +16,7 @@ What it must not know: where packs end up, SQL, images. It commits nothing: that
 Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -245,6 +246,10 @@ class Ingest:
     def close(self) -> None:
         """End the threads; jobs not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        # The manifest's builder knows this object, so it dies late; its buffers are too large to wait for that.
+        self._buffers.clear()
+        self._cutting.clear()
+        self._encoding.clear()
 
     def emit_node(self, encoded: bytes) -> NodeId:
         """Store a manifest node unless it is known, and return its id."""
@@ -421,16 +426,11 @@ def _file_job(
 
 
 def _submit_stream(run: Ingest, source: StreamSource) -> None:
-    number = 0
-    while True:
-        buffer = run.take_buffer()
-        size = source.read_into(memoryview(buffer))
-        check_content_size(number * SEGMENT_SIZE + size)
-        if size:
-            run.submit(_stream_job(run, number, buffer, size))
-        number += 1
-        if size < SEGMENT_SIZE:
-            return
+    with contextlib.closing(source.buffers(run.take_buffer)) as segments:
+        for number, (buffer, size) in enumerate(segments):
+            check_content_size(number * SEGMENT_SIZE + size)
+            if size:
+                run.submit(_stream_job(run, number, buffer, size))
 
 
 def _stream_job(run: Ingest, number: int, buffer: bytearray, size: int) -> Callable[[], CutSegment]:

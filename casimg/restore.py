@@ -20,7 +20,7 @@ from casimg.ids import NodeId, chunk_id
 from casimg.manifest.shape import segment_size
 from casimg.manifest.walk import leaf_ids, load_leaf
 from casimg.progress import Progress, ProgressCallback, check_cancel
-from casimg.target import NewFileTarget, Target
+from casimg.target import FdTarget, NewFileTarget, Target
 
 _REPORT_EVERY_S = 0.1
 
@@ -123,11 +123,16 @@ class Restore:
         target = self._target
         if isinstance(target, NewFileTarget) and target.kept:
             return [], self._mend_segment(target, span, node)
-        data = self._reader.segment(node)
-        if target.ordered:
-            return data, 0
-        for offset, parts in _runs(data):
-            target.write(span.offset + offset, parts)
+        if isinstance(target, FdTarget) and self._reader.fill(node, target.buffer()):
+            data = [(start, target.buffer()[start:end]) for start, end in node.data_ranges()]
+            for offset, view in data:
+                target.write_buffer(offset, offset + len(view), span.offset + offset)
+        else:
+            data = self._reader.segment(node)
+            if target.ordered:
+                return data, 0
+            for offset, parts in _runs(data):
+                target.write(span.offset + offset, parts)
         if not target.holes_are_zeros:
             for offset, size in gaps(data, span.size):
                 target.write_zeros(span.offset + offset, size)

@@ -56,7 +56,7 @@ class _Aligned(threading.local):
         self.buffer = aligned_buffer(SEGMENT_SIZE)
 
 
-class _FdTarget:
+class FdTarget:
     """Writing by position to a file descriptor. Threads: any, for disjoint ranges.
 
     Whole blocks go past the page cache where the file system allows it (casimg.direct).
@@ -80,25 +80,28 @@ class _FdTarget:
             self._direct_fd = None
         os.close(self._fd)
 
-    def write(self, offset: int, parts: Sequence[memoryview]) -> None:
-        size = sum(len(part) for part in parts)
-        if self._direct_fd is not None and offset % BLOCK_SIZE == 0 and BLOCK_SIZE <= size <= SEGMENT_SIZE:
-            whole = size - size % BLOCK_SIZE
-            buffer = self._aligned.buffer
-            at = 0
-            for part in parts:
-                buffer[at : at + len(part)] = part
-                at += len(part)
+    def buffer(self) -> memoryview:
+        """Return a buffer of a segment's size, this thread's own, for `write_buffer`."""
+        return self._aligned.buffer
+
+    def write_buffer(self, start: int, end: int, offset: int) -> None:
+        """Write [start, end) of this thread's buffer at `offset`, directly where that can be done.
+
+        Raises: as write.
+        """
+        data = self._aligned.buffer[start:end]
+        whole = (end - start) - (end - start) % BLOCK_SIZE
+        if self._direct_fd is not None and whole and not offset % BLOCK_SIZE and not start % BLOCK_SIZE:
             try:
-                done = write_direct(self._direct_fd, offset, buffer[:whole])
+                done = write_direct(self._direct_fd, offset, data[:whole])
             except OSError as error:
                 raise _write_error(self.label, error) from None
             if done:
-                self._write_buffered(offset + whole, [buffer[whole:size]])
-                return
-        self._write_buffered(offset, parts)
+                offset += whole
+                data = data[whole:]
+        self.write(offset, [data])
 
-    def _write_buffered(self, offset: int, parts: Sequence[memoryview]) -> None:
+    def write(self, offset: int, parts: Sequence[memoryview]) -> None:
         pending = [part for part in parts if len(part)]
         while pending:
             try:
@@ -126,7 +129,7 @@ class _FdTarget:
             raise _write_error(self.label, error) from None
 
 
-class NewFileTarget(_FdTarget):
+class NewFileTarget(FdTarget):
     """A file that appears under its name only when it is whole: `NAME.casimg-partial` until then.
 
     Replaces an existing regular file at once, keeping its mode and, where allowed, its owner; a symbolic link is
@@ -209,7 +212,7 @@ class NewFileTarget(_FdTarget):
         self._close()
 
 
-class InPlaceTarget(_FdTarget):
+class InPlaceTarget(FdTarget):
     """An existing block device, or an existing file whose identity must stay; holes are written as zeros.
 
     Raises:

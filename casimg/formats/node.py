@@ -34,6 +34,32 @@ class Leaf:
     def plain_size(self) -> int:
         return sum(size & _SIZE_MASK for size in self.sizes)
 
+    def chunk_starts(self) -> list[int]:
+        """Return where each chunk begins in the segment."""
+        starts: list[int] = []
+        at = 0
+        for size in self.sizes:
+            if size & HOLE_FLAG:
+                at += size & _SIZE_MASK
+            else:
+                starts.append(at)
+                at += size
+        return starts
+
+    def data_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the (start, end) ranges of the segment between its holes."""
+        at = start = 0
+        for size in self.sizes:
+            if size & HOLE_FLAG:
+                if at > start:
+                    yield start, at
+                at += size & _SIZE_MASK
+                start = at
+            else:
+                at += size
+        if at > start:
+            yield start, at
+
     def entries(self) -> Iterator[tuple[int, bytes | None]]:
         """Yield (size with flag, id or None for a hole)."""
         ids = iter(self.ids)

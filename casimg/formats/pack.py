@@ -51,7 +51,7 @@ class FrameSpan(NamedTuple):
 class PackTrailer:
     """The entry list of a pack. Compact: no Python object per entry. Threads: any."""
 
-    __slots__ = ("_first_entries", "_frames", "_ids", "_sizes", "domain", "kind", "nonce")
+    __slots__ = ("_first_entries", "_frames", "_ids", "_sizes", "_starts", "domain", "kind", "nonce")
 
     def __init__(
         self, kind: int, domain: int, nonce: bytes, frames: Sequence[FrameSpan], sizes: "array.array[int]", ids: bytes
@@ -62,6 +62,7 @@ class PackTrailer:
         self._frames = tuple(frames)
         self._sizes = sizes
         self._ids = ids
+        self._starts = [frame.first_entry for frame in self._frames]
         self._first_entries = {frame.offset: frame for frame in self._frames}
 
     @property
@@ -106,7 +107,7 @@ class PackTrailer:
 
     def frame_of(self, entry: int) -> tuple[FrameSpan, int]:
         """Return the frame of an entry and its position there."""
-        number = bisect.bisect_right(self._frames, entry, key=lambda frame: frame.first_entry) - 1
+        number = bisect.bisect_right(self._starts, entry) - 1
         return self._frames[number], entry - self._frames[number].first_entry
 
     def frame_plain_size(self, frame: FrameSpan) -> int:

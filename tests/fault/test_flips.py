@@ -19,7 +19,7 @@ def test_damage_is_seen_and_never_gives_wrong_bytes(tmp_path: Path, kind: str) -
 
 def test_a_damaged_index_costs_no_image(tmp_path: Path) -> None:
     """With pages of the index zeroed or its end cut off, images read by the entry lists, and a rebuild cures it."""
-    result = flips.run(tmp_path, seed=1, count=24, kinds=("index",))
+    result = flips.run(tmp_path, seed=2, count=24, kinds=("index",))
     assert result.violations == []
     assert result.counts["index: the process ended"] == 0
     assert result.counts["index: seen"] > 0, "check must have met a page that does not read"
