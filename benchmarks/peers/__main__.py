@@ -119,7 +119,8 @@ def main() -> int:
 
 def describe(plan: Plan, arguments: argparse.Namespace) -> dict[str, object]:
     """Return what the results must say about the run."""
-    stages = {"A": [plan.first], "B": [plan.second], "C": plan.others, "D": plan.containers}
+    third = [plan.third] if plan.third else []
+    stages = {"A": [plan.first], "B": [plan.second], "B3": third, "C": plan.others, "D": plan.containers}
     return {
         "images": {
             stage: [{"name": image.path.name, "size": image.size, "data_size": image.data_size} for image in images]

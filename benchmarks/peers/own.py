@@ -28,7 +28,7 @@ class Casimg:
         if init_options:
             self.note += f"; init {' '.join(init_options)}"
         if from_stdin:
-            self.note += "; put from a pipe that `cat` fills (its CPU counts): holes are read as zeros"
+            self.note += "; put from standard input, redirected from the file: holes are read as zeros"
         self._init_options = init_options
         self._from_stdin = from_stdin
         self._repository = Path()
@@ -47,9 +47,7 @@ class Casimg:
 
     def store(self, source: Path, name: str) -> list[Command]:
         put = [*_CASIMG, "-r", self._repository, "put", "-" if self._from_stdin else source, "--name", name]
-        if self._from_stdin:
-            return [Command(["sh", "-c", 'source="$1"; shift; cat "$source" | "$@"', "sh", source, *put])]
-        return [Command(put)]
+        return [Command(put, stdin=source if self._from_stdin else None)]
 
     def restore(self, name: str, target: Path) -> list[Command]:
         return [Command([*_CASIMG, "-r", self._repository, "get", name, target])]

@@ -39,6 +39,7 @@ class Plan:
 
     first: Image
     second: Image
+    third: Image | None
     others: tuple[Image, ...]
     containers: tuple[Image, ...]
     rounds: int
@@ -47,7 +48,7 @@ class Plan:
 
     @property
     def raws(self) -> tuple[Image, ...]:
-        return (self.first, self.second, *self.others)
+        return (self.first, self.second, *([self.third] if self.third else []), *self.others)
 
     @property
     def needed_size(self) -> int:
@@ -66,7 +67,8 @@ def make_plan(family: Family, *, containers: bool, rounds: int, quick_within_s: 
     return Plan(
         first=first,
         second=second,
-        others=(*family.goldens, *later),
+        third=later[0] if later else None,
+        others=(*family.goldens, *later[1:]),
         containers=wrapped if containers else (),
         rounds=rounds,
         quick_within_s=quick_within_s,
@@ -125,6 +127,8 @@ class Run:
             turn.leave_out("B2", f"left out: A and B took more than {plan.slow_after_s:.0f} s")
         else:
             turn.store("B2", [plan.second], again=True)
+        if plan.third:
+            turn.store("B3", [plan.third])
         turn.restore("R", [plan.second])
         if not whole:
             return

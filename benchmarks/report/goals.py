@@ -66,7 +66,7 @@ def wall(what: str, ours: str, theirs: str, limit: float) -> Goal:
 
 
 def stored(peer: str, limit: float) -> Goal:
-    """Return the goal: what is stored after three images, over the best dedup peer's."""
+    """Return the goal: what is stored after all raw images, over the best dedup peer's."""
 
     def goal(results: Results) -> Verdict:
         what = f"bytes stored after C, {peer}, over the best dedup peer's"
@@ -79,8 +79,11 @@ def stored(peer: str, limit: float) -> Goal:
 
 
 def cpu(results: Results) -> Verdict:
-    """CPU of taking in three images, over the thriftiest dedup peer's."""
-    what, stages = "CPU of A + B + C, over the thriftiest dedup peer's", ("A", "B", "C")
+    """CPU of taking in all raw images, over the thriftiest dedup peer's."""
+    stages: tuple[str, ...]
+    what, stages = "CPU of all raw images, over the thriftiest dedup peer's", ("A", "B", "C")
+    if figure(results, OURS, "B3", "cpu_s") is not None:
+        stages = ("A", "B", "B3", "C")
     parts = [figure(results, OURS, stage, "cpu_s") for stage in stages]
     mine, best = [part for part in parts if part is not None], best_dedup(results, "cpu_s", *stages)
     if len(mine) < len(parts) or best is None:
@@ -89,11 +92,11 @@ def cpu(results: Results) -> Verdict:
 
 
 def stream(results: Results) -> Verdict:
-    """Putting a known image again from a pipe: the stage of its own, or the same stage of the peer that has a pipe.
+    """Putting a known image again from standard input: a stage of its own, or the stage of the peer that does so.
 
-    The bytes are all that go through the pipe, holes included.
+    The bytes are all that come in, holes included.
     """
-    what = "the same again from a pipe (B2-)"
+    what = "the same again from standard input (B2-)"
     for peer, stage in ((OURS, "B2-"), (FROM_PIPE, "B2")):
         wall_s = figure(results, peer, stage, "wall_s")
         size = figure(results, peer, stage, "size") or image_size(results, "B")
@@ -168,6 +171,7 @@ def memory(results: Results) -> Verdict:
 GOALS: Final[Sequence[Goal]] = (
     wall("first image (A), wall over the fastest dedup peer's A", "A", "A", 0.5),
     wall("next generation (B), wall over the fastest dedup peer's B", "B", "B", 0.25),
+    wall("the generation after it (B3), wall over the fastest dedup peer's B3", "B3", "B3", 0.25),
     wall("the same again (B2), wall over the fastest dedup peer's B", "B2", "B", 0.25),
     stream,
     wall("restore (R), wall over the fastest dedup peer's R", "R", "R", 0.5),

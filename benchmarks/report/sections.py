@@ -31,12 +31,13 @@ _STAGES: Final = {
     "A": "the first image of an instance, into an empty store",
     "B": "the next generation of the same disk",
     "B2": "the same file again",
-    "B2-": "the same bytes again, from a pipe",
+    "B2-": "the same bytes again, from standard input",
+    "B3": "the generation after it",
     "C": "all other raw images",
     "D": "all containers: qcow2, VMDK",
     "R": "restore B to a file",
     "S": "restore all raw images",
-    "A+B+C": "sums of the three; bytes stored are those after C",
+    "A+B+C": "sums of all raw images; bytes stored are those after C",
 }
 """What stages mean; `stages` in the settings of peers.json says more, and has the last word."""
 

@@ -59,7 +59,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         images.append(
             Image(path, path.stem, "instance", number, "", "raw", 10_000, 10_000, 10_000, 10_000, sha256, "", "")
         )
-    return Plan(images[0], images[1], (images[2],), (), rounds=2, quick_within_s=LONG_S, slow_after_s=LONG_S)
+    return Plan(images[0], images[1], None, (images[2],), (), rounds=2, quick_within_s=LONG_S, slow_after_s=LONG_S)
 
 
 def run(folder: Path, plan: Plan, *peers: Copying) -> dict[str, dict[str, Outcome]]:
@@ -112,7 +112,7 @@ def test_an_error_is_kept_and_the_others_go_on(tmp_path: Path, plan: Plan) -> No
 
 def test_the_slow_are_asked_less(tmp_path: Path, plan: Plan) -> None:
     """Who takes longer than allowed is not repeated, and leaves out what is not needed for the lineage, visibly."""
-    slow = Plan(plan.first, plan.second, plan.others, (), rounds=2, quick_within_s=0, slow_after_s=0)
+    slow = Plan(plan.first, plan.second, None, plan.others, (), rounds=2, quick_within_s=0, slow_after_s=0)
     outcomes = run(tmp_path, slow, Copying())["copying"]
     assert {stage: len(outcome.runs) for stage, outcome in outcomes.items()} == {
         "A": 1,

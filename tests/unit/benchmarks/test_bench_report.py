@@ -55,18 +55,19 @@ def test_the_pipe_is_a_stage_or_a_peer(name: str, stage: str) -> None:
     """The speed from a pipe is found under either name; without a size it is not measured."""
     row = peer(name, stage, 1.0)
     assert (
-        met(result("peers", [row], images={"B": [{"size": 1_600_000_000}]}))["the same again from a pipe (B2-)"] is True
+        met(result("peers", [row], images={"B": [{"size": 1_600_000_000}]}))["the same again from standard input (B2-)"]
+        is True
     )
-    assert met(result("peers", [{**row, "size": 1_400_000_000}]))["the same again from a pipe (B2-)"] is False
-    assert met(result("peers", [row]))["the same again from a pipe (B2-)"] is None
+    assert met(result("peers", [{**row, "size": 1_400_000_000}]))["the same again from standard input (B2-)"] is False
+    assert met(result("peers", [row]))["the same again from standard input (B2-)"] is None
 
 
 def test_cpu_is_the_sum_over_three_stages() -> None:
     """A peer without one of the stages is not compared, nor are we without all three."""
     ours = [peer("casimg", stage, 1.0) for stage in "ABC"]
     theirs = [peer("restic", stage, 2.0) for stage in "ABC"] + [peer("borg", "A", 0.1)]
-    assert met(result("peers", [*ours, *theirs]))["CPU of A + B + C"] is True
-    assert met(result("peers", [*ours[:2], *theirs]))["CPU of A + B + C"] is None
+    assert met(result("peers", [*ours, *theirs]))["CPU of all raw images"] is True
+    assert met(result("peers", [*ours[:2], *theirs]))["CPU of all raw images"] is None
 
 
 def test_stored_bytes_have_two_goals() -> None:
