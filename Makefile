@@ -8,7 +8,7 @@ APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
-.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-micro \
+.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
 	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
 	bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
@@ -23,6 +23,7 @@ help:
 	@echo "make check-native                  C under sanitizers and a fuzzer, NEON under qemu (installs with apt as root)"
 	@echo "make bench                         every benchmark on the full family of images, then benchmarks/README.md"
 	@echo "make bench-small                   the same on small images, all below .bench, in minutes"
+	@echo "make bench-smoke                   what needs no images and no other programs, small"
 	@echo "make bench-chunkers [IMAGES=...]   what each chunker and chunk size makes of images"
 	@echo "make bench-micro                   inner loops beside the limits of this machine"
 	@echo "make bench-report                  benchmarks/README.md from the results that are there"
@@ -106,6 +107,10 @@ bench: $(VENV)/bench.stamp image-tools
 
 bench-small: $(VENV)/bench.stamp image-tools
 	$(BIN)/python -m benchmarks.suite --small
+
+# What needs no images and no other programs, in two minutes.
+bench-smoke: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.suite --small --only micro limits growth
 
 bench-chunkers: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.chunkers $(IMAGES)

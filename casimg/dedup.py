@@ -59,6 +59,8 @@ class KnownChunks:
         if self._trailer is not None and self._trailer.holds(self._entry + 1, chunk):
             self._entry += 1
             return self._pack_no
+        if not self._usable:  # a new repository: nothing to ask
+            return None
         # The newest copy first: it is the one that the newest image reads with the fewest frames.
         for place in reversed(lookup.places(chunk)):
             if place.pack_no not in self._usable:

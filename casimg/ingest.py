@@ -81,10 +81,6 @@ class CutSegment:
     def hole_size(self) -> int:
         return sum(size - HOLE_FLAG for size in self.sizes if size >= HOLE_FLAG) if self.hole_count else 0
 
-    def id_at(self, chunk: int) -> bytes:
-        """Return the id of a chunk by its number among the chunks."""
-        return self.ids[chunk * ID_SIZE : (chunk + 1) * ID_SIZE]
-
     def pieces(self, chunks: Sequence[int]) -> list[memoryview]:
         """Return the plain bytes of chunks given by ascending numbers."""
         found: list[memoryview] = []
@@ -307,8 +303,9 @@ class Ingest:
     def _decide(self, segment: CutSegment) -> list[tuple[bytes, memoryview]]:
         """Note the packs of known chunks and return the new ones, claimed."""
         new: list[int] = []
+        new_ids: list[bytes] = []
         noted = self.figures.noted
-        is_pending = self._line.is_pending
+        is_pending, claim = self._line.is_pending, self._line.claim
         ids, unread = segment.ids, segment.unread
         chunk, count = 0, len(ids) // ID_SIZE
         with self._known.reading() as find:
@@ -320,20 +317,21 @@ class Ingest:
                     chunk += run
                     continue
                 if chunk not in unread:
-                    one = segment.id_at(chunk)
+                    one = ids[chunk * ID_SIZE : (chunk + 1) * ID_SIZE]
                     if not is_pending(one):
                         pack_no = find(one)
                         if pack_no is not None:
                             noted.add(pack_no)
                         else:
-                            self._line.claim(one)
+                            claim(one)
                             new.append(chunk)
+                            new_ids.append(one)
                 chunk += 1
         pieces = segment.pieces(new) if new else []
         new_size = sum(len(piece) for piece in pieces)
         self.figures.new_size += new_size
         self.figures.known_size += segment.plain_size - segment.hole_size - new_size
-        return [(segment.id_at(number), piece) for number, piece in zip(new, pieces, strict=True)]
+        return list(zip(new_ids, pieces, strict=True))
 
     def _append_next(self) -> None:
         segment, future = self._encoding.popleft()

@@ -196,7 +196,7 @@ class PackLine:
         pack_nos = []
         while not self._landed.empty():
             pack_no, pack = self._landed.get()
-            self._pending.difference_update(chunk for chunk, *_ in pack.trailer.places())
+            self._pending.difference_update(pack.trailer.ids())
             pack_nos.append(pack_no)
         return pack_nos
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from casimg.backend.base import ObjectStat
 from casimg.backend.keys import check_key
-from casimg.constants import MIB
+from casimg.constants import KIB, MIB
 from casimg.errors import (
     BackendUnavailableError,
     CasimgError,
@@ -25,6 +25,7 @@ from casimg.errors import (
 )
 
 _COPY_STEP = 1 * MIB
+_READ_AHEAD_FROM = 256 * KIB
 _TMP = "tmp"
 
 
@@ -101,6 +102,10 @@ class LocalBackend:
         except OSError as error:
             raise _translated(error, key, self._name) from None
         try:
+            if size >= _READ_AHEAD_FROM:
+                # The kernel's own read-ahead begins small with every open; what follows is likely asked for next.
+                with contextlib.suppress(OSError):
+                    os.posix_fadvise(fd, offset, 2 * size, os.POSIX_FADV_WILLNEED)
             data = os.pread(fd, size, offset)
             if len(data) < size:
                 # One pread is short at the end, and after a signal.

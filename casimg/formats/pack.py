@@ -78,6 +78,10 @@ class PackTrailer:
         """Plain bytes of all chunks."""
         return sum(self._sizes)
 
+    def ids(self) -> list[bytes]:
+        """Return the ids of all entries, in order."""
+        return [self._ids[at : at + ID_SIZE] for at in range(0, len(self._ids), ID_SIZE)]
+
     def id_at(self, entry: int) -> bytes:
         """Return the id of an entry."""
         return self._ids[entry * ID_SIZE : (entry + 1) * ID_SIZE]
@@ -120,11 +124,10 @@ class PackTrailer:
 
     def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
         """Yield (id, frame offset, frame size, position in the frame, plain size) of every entry, in order."""
-        ids, sizes = self._ids, self._sizes
+        ids, sizes = self.ids(), self._sizes
         for offset, size, first, count in self._frames:
             for position in range(count):
-                entry = first + position
-                yield ids[entry * ID_SIZE : (entry + 1) * ID_SIZE], offset, size, position, sizes[entry]
+                yield ids[first + position], offset, size, position, sizes[first + position]
 
 
 def encode_pack_header(kind: int, domain: int) -> bytes:

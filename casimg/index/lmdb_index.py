@@ -21,7 +21,7 @@ import lmdb
 
 from casimg.constants import TIB
 from casimg.errors import CasimgError, ConfigError, ForkError, IndexDamagedError, NoSpaceError
-from casimg.index.place import Place, decode_place, encode_place
+from casimg.index.place import Place, decode_place, encode_listed, encode_place
 
 _log = logging.getLogger("casimg.index")
 
@@ -162,11 +162,7 @@ class Index:
         Raises: NoSpaceError, IndexDamagedError.
         """
         self._check_usable()
-        items = [
-            (chunk, encode_place(chunk, (pack_no, offset, size, position, plain_size)))
-            for pack_no, _, trailer in packs
-            for chunk, offset, size, position, plain_size in trailer.places()
-        ]
+        items = [item for pack_no, _, trailer in packs for item in encode_listed(pack_no, trailer.places())]
         items.sort()
         with self._translating():
             start = 0

@@ -17,7 +17,7 @@ from casimg.errors import ConfigError, ForkError, IndexDamagedError, PackDamaged
 from casimg.formats.pack import FrameSpan, PackTrailer
 from casimg.index import Index, Place, follow
 from casimg.index.entries import EntryLists
-from casimg.index.place import VALUE_SIZE, decode_place, encode_place
+from casimg.index.place import VALUE_SIZE, decode_place, encode_listed, encode_place
 
 UUID, INCARNATION = "repository", "first"
 
@@ -100,6 +100,7 @@ def test_values_check_themselves() -> None:
     value = encode_place(chunk(1), place)
     assert len(value) == VALUE_SIZE == 20
     assert decode_place(chunk(1), value) == place
+    assert encode_listed(7, [(chunk(1), *place[1:])]) == [(chunk(1), value)]
     missed = sum(
         decode_place(chunk(1), value[:at] + bytes([value[at] ^ (1 << bit)]) + value[at + 1 :]) is not None
         for at in range(len(value))
