@@ -24,7 +24,7 @@ from casimg.pack.writer import FinishedPack, SpoolPack
 _log = logging.getLogger("casimg.packing")
 
 _UNSHIPPED_MAX = 2  # packs finished but not yet durable; bounds the spool and what a crash repeats
-_INDEX_BATCH_PACKS = 4  # about 50,000 entries, whose ids wait in memory: 8 MiB
+_INDEX_BATCH_PACKS = 2  # about 25,000 entries, whose ids wait in memory; the last batch is written after the commit
 
 
 @dataclass(frozen=True, slots=True)
