@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SAMPLE_EVERY_S = 0.02
+_COUNT_ERROR = 16 << 20  # the kernel counts memory by core and adds up now and then: two readings differ
 
 
 class CommandFailedError(Exception):
@@ -148,7 +149,7 @@ def run_command(
     finally:
         log.unlink(missing_ok=True)
     rss_peak = usage.ru_maxrss * 1024
-    if rss_peak <= own_peak:
+    if rss_peak <= own_peak + _COUNT_ERROR:
         rss_peak = watch.largest
     return Measured(wall_s, usage.ru_utime + usage.ru_stime, rss_peak, anon_peak)
 
