@@ -64,7 +64,7 @@ def create(
         chunker: "mincdc", "fastcdc" or "fixed"; for good.
         chunk_size: mean bytes of a chunk, a power of two; for good. None: chosen by `expect`.
         expect: bytes of unique data expected; picks the chunk size so that the index stays in memory.
-        preset: "default", or "compact" for fewer bytes at a fifth of the speed; `level` in casimg.toml changes it.
+        preset: "default", or "compact": fewer bytes, three times as long for new data; `level` in casimg.toml.
     Raises: RepositoryError when the folder holds anything, InputError for a chunker or preset that cannot be.
     """
     if preset not in LEVELS:

@@ -7,6 +7,7 @@ what a hole is, the zero scan decides. Knows nothing of chunks.
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import queue
 import stat
@@ -131,8 +132,10 @@ class StreamSource:
         self._readinto: Callable[[memoryview], int | None] | None = getattr(stream, "readinto", None)
         self._parts = iter(()) if self._read is not None else iter(stream)
         self._rest = memoryview(b"")
-        self.has_descriptor = self._readinto is not None and _widen_pipe(stream)
-        """True when reading waits in the kernel: another thread can read ahead."""
+        self.reads_ahead = isinstance(stream, io.FileIO)
+        """Only an unbuffered file is read by a thread of ours: what has a lock could not be closed while it waits."""
+        if isinstance(stream, io.FileIO):
+            _widen_pipe(stream.fileno())
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill `buffer` and return how many bytes came; fewer than its length only at the end of the stream.
@@ -154,7 +157,7 @@ class StreamSource:
             take_buffer: gives a buffer of any content; all have one size.
         Raises: SourceError.
         """
-        return self._read_ahead(take_buffer) if self.has_descriptor else self._read_here(take_buffer)
+        return self._read_ahead(take_buffer) if self.reads_ahead else self._read_here(take_buffer)
 
     def _read_here(self, take_buffer: Callable[[], bytearray]) -> Generator[tuple[bytearray, int], None, None]:
         while True:
@@ -236,17 +239,10 @@ class StreamSource:
 Source = FileSource | StreamSource
 
 
-def _widen_pipe(stream: object) -> bool:
-    """Let a pipe hold 1 MiB, so that its ends take turns a sixteenth as often; tell whether there is a descriptor."""
-    try:
-        fd = stream.fileno()  # type: ignore[attr-defined]
-        mode = os.fstat(fd).st_mode
-    except (AttributeError, OSError, ValueError, TypeError):
-        return False
-    if stat.S_ISFIFO(mode):
-        with contextlib.suppress(OSError):  # a user may have as many pipes of that size as the system lets him
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    return True
+def _widen_pipe(fd: int) -> None:
+    """Let a pipe hold 1 MiB, so that its ends take turns a sixteenth as often."""
+    with contextlib.suppress(OSError):  # no pipe, or the user has as many large ones as the system lets him
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 class _Closes(Protocol):

@@ -1,7 +1,9 @@
 """Commands on images: put, ls, show, get, verify, set, rm."""
 
 import fnmatch
+import io
 import sys
+from typing import BinaryIO, cast
 
 import click
 
@@ -9,10 +11,17 @@ from casimg.cli import exit_codes
 from casimg.cli.app import Settings, command, main_group
 from casimg.cli.output import print_json, print_pairs, print_table, size_text, speed_text, time_text
 from casimg.cli.progress import showing
-from casimg.errors import AmbiguousNameError, InputError, TargetError
+from casimg.errors import AmbiguousNameError, InputError, SourceError, TargetError
 from casimg.repository import Repository
 from casimg.results import Image, PutReport
 from casimg.saving import VISIBILITIES
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input, unbuffered. Raises: SourceError when it is closed."""
+    if sys.stdin is None:
+        raise SourceError("-", "standard input is closed")
+    return cast(BinaryIO, cast(io.BufferedReader, sys.stdin.buffer).raw)
 
 
 def parse_properties(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -85,7 +94,7 @@ def put(
     """
     with settings.open() as repo, showing(f"put {name}", settings.progress) as progress:
         report = repo.put_report(
-            sys.stdin.buffer if source == "-" else source,
+            standard_input() if source == "-" else source,
             name=name,
             disk_format=disk_format,
             container_format=container_format,

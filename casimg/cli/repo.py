@@ -26,7 +26,7 @@ from casimg.sizes import parse_size
     type=click.Choice(list(LEVELS)),
     default="default",
     show_default=True,
-    help="compact: fewer bytes at a fifth of the speed; `level` in casimg.toml changes it.",
+    help="compact: fewer bytes; new data take three times as long; `level` in casimg.toml changes it.",
 )
 def init(settings: Settings, path: str, expect: str | None, chunk_size: str | None, chunker: str, preset: str) -> None:
     """Make a repository in the folder PATH, which must be empty or not there."""

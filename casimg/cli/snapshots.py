@@ -1,11 +1,9 @@
 """Commands on snapshots: create, ls, diff."""
 
-import sys
-
 import click
 
 from casimg.cli.app import Settings, command, common, main_group
-from casimg.cli.images import parse_properties, print_put, resolve
+from casimg.cli.images import parse_properties, print_put, resolve, standard_input
 from casimg.cli.output import console, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.results import LineageNode
@@ -62,7 +60,7 @@ def create(
         report = repo.snapshot_report(
             image.id,
             name=name,
-            source=sys.stdin.buffer if source == "-" else source,
+            source=standard_input() if source == "-" else source,
             changed=changed,
             disk_format=disk_format,
             properties=parse_properties(properties) if properties else None,

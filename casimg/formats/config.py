@@ -86,7 +86,7 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
 
 
 LEVEL_DEFAULT: Final = 1
-"""zstd level: twice as fast as 3 for 4 % more bytes (docs/decisions/0002)."""
+"""zstd level: nearly twice as fast as 3 for 5 % more bytes (docs/decisions/0003)."""
 LEVELS: Final[Mapping[str, int]] = {"default": LEVEL_DEFAULT, "compact": 9}
 """Presets of `init` and the zstd levels that they write into `casimg.toml`."""
 

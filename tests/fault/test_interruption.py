@@ -126,6 +126,29 @@ def test_ctrl_c_keeps_what_was_stored(tmp_path: Path, big: Path) -> None:
         assert repo.put_report(big, name="big").known_size >= 150 << 20
 
 
+def test_a_second_ctrl_c_ends_it_while_nothing_comes(tmp_path: Path) -> None:
+    """A put from a pipe whose writer is silent ends with 130 at the second SIGINT, and in one line."""
+    casimg.create(tmp_path / "r").close()
+    command = [sys.executable, "-m", "casimg", "--repo", str(tmp_path / "r"), "-v", "put", "-", "-n", "silent"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stderr is not None
+    child.stdin.write(os.urandom(9 << 20))  # more than pipe and buffers hold: written means being read
+    child.stdin.flush()
+    child.send_signal(signal.SIGINT)
+    said = b""
+    while b"Ctrl-C again" not in said:
+        line = child.stderr.readline()
+        assert line, said
+        said += line
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 130
+    said += child.stderr.read()
+    assert b"casimg: interrupted" in said
+    assert b"Fatal" not in said
+    child.stdin.close()
+
+
 def test_cancel_from_another_thread(repo: Repository, tmp_path: Path, big: Path) -> None:
     """A set cancel event stops put and get with CancelledError and nothing visible."""
     cancel = threading.Event()
