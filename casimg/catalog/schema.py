@@ -8,6 +8,7 @@ Text is compared byte for byte: names and properties that differ in case only ar
 from typing import Any
 
 from sqlalchemy import (
+    BINARY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import BINARY
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
