@@ -16,7 +16,7 @@ from casimg.image_file import ImageFile
 from casimg.progress import Progress
 from casimg.repository import Repository, create
 from casimg.repository import open_repository as open  # noqa: A004 - casimg.open reads as what it does
-from casimg.results import ByteRange, Image
+from casimg.results.images import ByteRange, Image
 
 if TYPE_CHECKING:
     from casimg.recovery import recover

@@ -18,7 +18,7 @@ from casimg.formats.frame import encode_frame
 from casimg.ingest import thread_count
 from casimg.manifest.shape import segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
-from casimg.results import Estimate, EstimateRow
+from casimg.results.figures import Estimate, EstimateRow
 from casimg.source import FileSource
 
 INDEX_ENTRY_SIZE = 94

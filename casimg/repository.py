@@ -24,20 +24,10 @@ from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
 from casimg.opening import create_parts, open_parts
 from casimg.progress import ProgressCallback
-from casimg.results import (
-    ByteRange,
-    CheckReport,
-    DiffReport,
-    GetReport,
-    Image,
-    IndexReport,
-    LineageNode,
-    PruneDecision,
-    PutReport,
-    Session,
-    Stats,
-    VerifyReport,
-)
+from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
+from casimg.results.figures import Stats
+from casimg.results.images import ByteRange, GetReport, Image, PutReport
+from casimg.results.upkeep import CheckReport, IndexReport, Session
 from casimg.saving import ImageFields, SaveOptions
 from casimg.snapshot.changed_map import read_changed_map
 from casimg.source import SourceLike

@@ -28,7 +28,7 @@ from casimg.leasing import leased_reader
 from casimg.packing import NoLine
 from casimg.progress import ProgressCallback
 from casimg.records import put_record
-from casimg.results import ByteRange, Image, PutReport
+from casimg.results.images import ByteRange, Image, PutReport
 from casimg.snapshot.changed import ingest_changed
 from casimg.snapshot.changed_map import dirty_blocks
 from casimg.source import FileSource, Source, SourceLike, open_source

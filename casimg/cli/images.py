@@ -13,7 +13,7 @@ from casimg.cli.output import print_json, print_pairs, print_table, size_text, s
 from casimg.cli.progress import showing
 from casimg.errors import AmbiguousNameError, InputError, SourceError, TargetError
 from casimg.repository import Repository
-from casimg.results import Image, PutReport
+from casimg.results.images import Image, PutReport
 from casimg.saving import VISIBILITIES
 
 

@@ -6,7 +6,7 @@ import casimg
 from casimg.cli import exit_codes
 from casimg.cli.app import Settings, command, main_group
 from casimg.cli.progress import showing
-from casimg.results import RecoverReport
+from casimg.results.upkeep import RecoverReport
 
 
 @command(

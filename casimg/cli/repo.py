@@ -12,7 +12,8 @@ from casimg.cli.progress import showing
 from casimg.constants import TIB
 from casimg.formats.config import LEVEL_DEFAULT, LEVELS
 from casimg.opening import upgrade_catalog
-from casimg.results import RepairReport, Stats
+from casimg.results.figures import Stats
+from casimg.results.upkeep import RepairReport
 from casimg.sizes import parse_size
 
 

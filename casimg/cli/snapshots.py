@@ -6,7 +6,7 @@ from casimg.cli.app import Settings, command, common, main_group
 from casimg.cli.images import parse_properties, print_put, resolve, standard_input
 from casimg.cli.output import console, print_table, size_text, time_text
 from casimg.cli.progress import showing
-from casimg.results import LineageNode
+from casimg.results.comparing import LineageNode
 
 
 @main_group.group(
