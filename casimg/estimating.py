@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from casimg.choices import LEVEL_DEFAULT
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.constants import CHUNK_SIZE_DEFAULT, FRAME_PLAIN_TARGET, HOLE_FLAG, ID_SIZE, KIB, SEGMENT_SIZE, TIB
-from casimg.formats.config import LEVEL_DEFAULT
 from casimg.formats.frame import encode_frame
 from casimg.ingest import thread_count
 from casimg.manifest.shape import segment_count, segment_size
