@@ -58,7 +58,7 @@ class CutSegment:
         sizes: entries in order, `HOLE_FLAG` set on holes.
         ids: ids of the entries that are chunks, one after another.
         plain: the bytes of the segment, in a buffer that is given back when the frames are made.
-        unread: numbers of chunks taken over from the parent, whose bytes are not in `plain`.
+        read_chunks: numbers of the chunks whose bytes are in `plain`, the others are the parent's; None for all.
     """
 
     number: int
@@ -66,7 +66,7 @@ class CutSegment:
     ids: bytes
     plain: memoryview
     read_size: int
-    unread: frozenset[int] = frozenset()
+    read_chunks: Sequence[int] | None = None
     buffer: bytearray | None = None
 
     @property
@@ -306,27 +306,28 @@ class Ingest:
         new_ids: list[bytes] = []
         noted = self.figures.noted
         is_pending, claim = self._line.is_pending, self._line.claim
-        ids, unread = segment.ids, segment.unread
-        chunk, count = 0, len(ids) // ID_SIZE
+        ids = segment.ids
+        asked = range(len(ids) // ID_SIZE) if segment.read_chunks is None else segment.read_chunks
+        at, count = 0, len(asked)
         with self._known.reading() as find:
-            while chunk < count:
+            while at < count:
                 # Known data come in the order in which they were stored: a whole segment is often one comparison.
-                run = 0 if unread else self._known.run(ids, chunk)
+                run = self._known.run(ids, at) if segment.read_chunks is None else 0
                 if run:
                     noted.add(self._known.run_pack_no)
-                    chunk += run
+                    at += run
                     continue
-                if chunk not in unread:
-                    one = ids[chunk * ID_SIZE : (chunk + 1) * ID_SIZE]
-                    if not is_pending(one):
-                        pack_no = find(one)
-                        if pack_no is not None:
-                            noted.add(pack_no)
-                        else:
-                            claim(one)
-                            new.append(chunk)
-                            new_ids.append(one)
-                chunk += 1
+                chunk = asked[at]
+                one = ids[chunk * ID_SIZE : (chunk + 1) * ID_SIZE]
+                if not is_pending(one):
+                    pack_no = find(one)
+                    if pack_no is not None:
+                        noted.add(pack_no)
+                    else:
+                        claim(one)
+                        new.append(chunk)
+                        new_ids.append(one)
+                at += 1
         pieces = segment.pieces(new) if new else []
         new_size = sum(len(piece) for piece in pieces)
         self.figures.new_size += new_size

@@ -192,7 +192,7 @@ class Restore:
                 at = offset + sum(len(part) for part in parts)
             target.write_zeros(span.offset + at, span.size - at)
         node = self._reader.node(span.leaf) if span.leaf is not None else None
-        hole = _hole_size(node) if isinstance(node, Leaf) else 0
+        hole = node.hole_size if isinstance(node, Leaf) else 0
         figures = self.figures
         figures.done_size += span.size
         figures.hole_size += hole
@@ -205,10 +205,6 @@ class Restore:
         if self._progress is not None and (last or now_s - self._report_at_s >= _REPORT_EVERY_S):
             self._report_at_s = now_s
             self._progress(Progress("restore", self.figures.done_size, self._reader.tree.size, self.figures.hole_size))
-
-
-def _hole_size(leaf: Leaf) -> int:
-    return sum(size & ~HOLE_FLAG for size in leaf.sizes if size & HOLE_FLAG)
 
 
 def _runs(data: SegmentData) -> Iterator[tuple[int, list[memoryview]]]:

@@ -55,8 +55,14 @@ class Codecs(threading.local):
         self.decompressor = zstandard.ZstdDecompressor()
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """Return a context for frames of 256 KiB, with the same tables as casimg has."""
         if level not in self.compressors:
-            self.compressors[level] = zstandard.ZstdCompressor(level=level)
+            own = {"hash_log": 15} if level == 1 else {}
+            self.compressors[level] = zstandard.ZstdCompressor(
+                compression_params=zstandard.ZstdCompressionParameters.from_level(
+                    level, source_size=256 * 1024, write_content_size=True, **own
+                )
+            )
         return self.compressors[level]
 
 

@@ -10,6 +10,7 @@ of whole 4 KiB blocks but for the last entry, at least one chunk, at most one se
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from casimg.constants import BLOCK_SIZE, HOLE_FLAG, ID_SIZE, NODE_RADIX, SEGMENT_SIZE, TREE_HEIGHT_MAX
@@ -32,22 +33,35 @@ class Leaf:
 
     @property
     def plain_size(self) -> int:
-        return sum(size & _SIZE_MASK for size in self.sizes)
+        return sum(self.sizes) - HOLE_FLAG * (len(self.sizes) - len(self.ids))
+
+    @property
+    def hole_size(self) -> int:
+        """Bytes of all holes."""
+        return 0 if self._is_dense() else sum(size & _SIZE_MASK for size in self.sizes if size & HOLE_FLAG)
+
+    def plain_sizes(self) -> Sequence[int]:
+        """Return the sizes of all entries without their flags."""
+        return self.sizes if self._is_dense() else [size & _SIZE_MASK for size in self.sizes]
+
+    def ids_of(self, entry: int, stop: int) -> Sequence[bytes]:
+        """Return the ids of the chunks among the entries from `entry` to before `stop`."""
+        if self._is_dense():
+            return self.ids[entry:stop]
+        first = sum(size < HOLE_FLAG for size in self.sizes[:entry])
+        return self.ids[first : first + sum(size < HOLE_FLAG for size in self.sizes[entry:stop])]
 
     def chunk_starts(self) -> list[int]:
         """Return where each chunk begins in the segment."""
-        starts: list[int] = []
-        at = 0
-        for size in self.sizes:
-            if size & HOLE_FLAG:
-                at += size & _SIZE_MASK
-            else:
-                starts.append(at)
-                at += size
-        return starts
+        starts = accumulate(self.plain_sizes(), initial=0)
+        return [start for start, size in zip(starts, self.sizes, strict=False) if size < HOLE_FLAG]
 
     def data_ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the (start, end) ranges of the segment between its holes."""
+        if self._is_dense():
+            if self.sizes:
+                yield 0, sum(self.sizes)
+            return
         at = start = 0
         for size in self.sizes:
             if size & HOLE_FLAG:
@@ -59,6 +73,9 @@ class Leaf:
                 at += size
         if at > start:
             yield start, at
+
+    def _is_dense(self) -> bool:
+        return len(self.ids) == len(self.sizes)
 
     def entries(self) -> Iterator[tuple[int, bytes | None]]:
         """Yield (size with flag, id or None for a hole)."""
@@ -118,18 +135,20 @@ def _decode_leaf(body: memoryview, count: int) -> Leaf:
         raise FormatDamage("a leaf is cut off")
     sizes = struct.unpack_from(f"<{count}I", body)
     ids = body[4 * count :]
-    chunk_count = sum(1 for size in sizes if not size & HOLE_FLAG)
+    chunk_count = count if not count or max(sizes) < HOLE_FLAG else sum(1 for size in sizes if size < HOLE_FLAG)
     if len(ids) != ID_SIZE * chunk_count:
         raise FormatDamage("a leaf has more or fewer ids than chunks")
     why = _leaf_problem(sizes, chunk_count)
     if why:
         raise FormatDamage(why)
-    return Leaf(sizes, tuple(bytes(ids[at : at + ID_SIZE]) for at in range(0, len(ids), ID_SIZE)))
+    return Leaf(sizes, struct.unpack(f"{ID_SIZE}s" * chunk_count, ids))
 
 
 def _leaf_problem(sizes: Sequence[int], id_count: int) -> str | None:
     if not 0 < len(sizes) <= 0xFFFF:
         return f"a leaf cannot have {len(sizes)} entries"
+    if max(sizes) < HOLE_FLAG and min(sizes) and id_count == len(sizes) and sum(sizes) <= SEGMENT_SIZE:
+        return None  # chunks alone: the most frequent leaf by far
     total = holes = 0
     after_hole = False
     for size in sizes:

@@ -8,7 +8,7 @@ import bisect
 from collections.abc import Sequence
 
 from casimg.assemble import ContentReader
-from casimg.constants import HOLE_FLAG, NODE_RADIX, SEGMENT_SIZE
+from casimg.constants import NODE_RADIX, SEGMENT_SIZE
 from casimg.formats.node import Leaf
 from casimg.ids import NodeId
 from casimg.ingest import CutSegment, Ingest, Taken
@@ -103,7 +103,7 @@ class _Walk:
             old: Leaf | None = None
             if node is not None:
                 old = load_leaf(self._parent.node, self._parent.tree, number, node)
-                self.replaced_holes.append(sum(entry & ~HOLE_FLAG for entry in old.sizes if entry & HOLE_FLAG))
+                self.replaced_holes.append(old.hole_size)
             else:
                 self.replaced_holes.append(self._old_size(base, base + SEGMENT_SIZE))
             return recut_segment(
@@ -126,7 +126,7 @@ class _Walk:
             data_size = 0
             for number, node in leaf_ids(self._parent.node, tree, self._count):
                 leaf = load_leaf(self._parent.node, tree, number, node)
-                data_size += sum(entry for entry in leaf.sizes if not entry & HOLE_FLAG)
+                data_size += leaf.plain_size - leaf.hole_size
             self.replaced_holes.append(tree.size - start - data_size)
 
     def _old_size(self, start: int, end: int) -> int:
@@ -139,10 +139,5 @@ class _Walk:
 
     def _within(self, start: int, end: int) -> list[tuple[int, int]]:
         """Dirty ranges inside [start, end), relative to it."""
-        found = []
-        first = bisect.bisect_right(self._ends, start)
-        for low, high in self._dirty[first:]:
-            if low >= end:
-                break
-            found.append((max(low, start) - start, min(high, end) - start))
-        return found
+        first, last = bisect.bisect_right(self._ends, start), bisect.bisect_left(self._starts, end)
+        return [(max(low, start) - start, min(high, end) - start) for low, high in self._dirty[first:last]]
