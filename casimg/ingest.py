@@ -13,7 +13,7 @@
 
 What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
 
-Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
+Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks that are pending in the line.
 """
 
 import contextlib
