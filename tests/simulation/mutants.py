@@ -107,8 +107,9 @@ _RECORD_LATE = (
 )
 _ONE_PLACE = Edit(
     "casimg.index.lmdb_index:Index.add_packs",
-    "cursor.putmulti(items[start:end])",
-    "[(txn.delete(key, db=self._places), txn.put(key, value, db=self._places)) for key, value in items]",
+    "cursor.putmulti(ITEM.iter_unpack(items[start:end]))",
+    "[(txn.delete(key, db=self._places), txn.put(key, value, db=self._places))"
+    " for key, value in ITEM.iter_unpack(items)]",
 )
 _BY_NUMBER = Edit(
     "casimg.index.follow:follow",
