@@ -25,7 +25,7 @@ from benchmarks.demo_images import DATA_SIZE, IMAGE_SIZE, DemoImages, changed_ra
 from benchmarks.demo_report import Outcome, Row, Ticker, machine, print_report, say
 from casimg.constants import MIB
 from casimg.progress import ProgressCallback
-from casimg.results import PutReport
+from casimg.results.images import PutReport
 from casimg.sizes import format_size
 
 DISK_SPARE = 512 * MIB

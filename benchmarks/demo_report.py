@@ -15,7 +15,7 @@ from rich.table import Table
 
 import casimg
 from casimg.chunker import description
-from casimg.results import Stats
+from casimg.results.figures import Stats
 from casimg.sizes import format_size
 
 _MB = 10**6

@@ -35,7 +35,7 @@ from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
-from casimg.results import CheckReport, Problem
+from casimg.results.upkeep import CheckReport, Problem
 from casimg.sizes import parse_share
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 

@@ -14,7 +14,8 @@ from casimg.manifest.diff import changed_ranges, differing_segments
 from casimg.manifest.walk import load_leaf
 from casimg.progress import Progress, ProgressCallback, check_cancel
 from casimg.restore import Span, spans
-from casimg.results import ByteRange, DiffReport, Image, VerifyReport
+from casimg.results.comparing import DiffReport, VerifyReport
+from casimg.results.images import ByteRange, Image
 from casimg.source import FileSource
 
 DIFFERENCE_COUNT_MAX = 1000

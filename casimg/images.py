@@ -1,7 +1,7 @@
 """Turn catalog rows into the images that callers see. Pure."""
 
 from casimg.catalog import ImageRow
-from casimg.results import Image
+from casimg.results.images import Image
 
 
 def image_of(row: ImageRow) -> Image:

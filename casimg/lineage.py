@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from casimg.catalog import ImageRow
 from casimg.ids import ImageId
-from casimg.results import Image, LineageNode
+from casimg.results.comparing import LineageNode
+from casimg.results.images import Image
 
 _DEPTH_MAX = 100_000  # a cycle cannot be written through the API; a damaged catalog must not hang us
 

@@ -15,6 +15,7 @@ from casimg.backend.base import Backend
 from casimg.backend.local import LocalBackend
 from casimg.catalog import Catalog
 from casimg.catalog.migrate import HEAD
+from casimg.choices import LEVEL_DEFAULT
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
     ConfigError,
@@ -26,7 +27,6 @@ from casimg.errors import (
 from casimg.formats.config import (
     CONFIG_KEY,
     CONFIG_SIZE_MAX,
-    LEVEL_DEFAULT,
     SITE_FILE,
     RepositoryConfig,
     SiteConfig,

@@ -39,7 +39,7 @@ from casimg.manifest.walk import Tree, load_inner, load_leaf
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, salvage
 from casimg.progress import Progress, ProgressCallback
-from casimg.results import Problem
+from casimg.results.upkeep import Problem
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.recover")

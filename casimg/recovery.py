@@ -56,7 +56,7 @@ from casimg.opening import (
 from casimg.progress import ProgressCallback
 from casimg.recovering import Rebuilt, rebuild
 from casimg.reserve import Reserve
-from casimg.results import RecoverReport
+from casimg.results.upkeep import RecoverReport
 from casimg.wiring import Wiring, open_index
 
 _log = logging.getLogger("casimg.recover")

@@ -4,7 +4,7 @@ import time
 
 from casimg.index import drop_index, fresh_index_path, replace_index
 from casimg.progress import Progress, ProgressCallback
-from casimg.results import IndexReport
+from casimg.results.upkeep import IndexReport
 from casimg.wiring import Wiring, open_index
 
 

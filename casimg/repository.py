@@ -12,39 +12,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from casimg import restoring, saving
+from casimg import saving
 from casimg.catalog import ImageChange, ImageRow
+from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
 from casimg.errors import CasimgError, ImageNotFoundError, InputError
-from casimg.estimate import chunk_size_for
-from casimg.formats.config import LEVELS
-from casimg.image_file import ImageFile
 from casimg.images import image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
 from casimg.opening import create_parts, open_parts
 from casimg.progress import ProgressCallback
-from casimg.results import (
-    ByteRange,
-    CheckReport,
-    DiffReport,
-    GetReport,
-    Image,
-    IndexReport,
-    LineageNode,
-    PruneDecision,
-    PutReport,
-    Session,
-    Stats,
-    VerifyReport,
-)
+from casimg.results.images import ByteRange, GetReport, Image, PutReport
 from casimg.saving import ImageFields, SaveOptions
-from casimg.snapshot.changed_map import read_changed_map
 from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
     from casimg.gc.plan import CollectionPlan
+    from casimg.image_file import ImageFile
+    from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
+    from casimg.results.figures import Stats
+    from casimg.results.upkeep import CheckReport, IndexReport, Session
 
 TargetLike = str | os.PathLike[str] | BinaryIO
 
@@ -69,6 +57,8 @@ def create(
     """
     if preset not in LEVELS:
         raise InputError(f"the preset {preset!r} is none of {', '.join(LEVELS)}")
+    from casimg.estimating import chunk_size_for
+
     params = ChunkerParams.of(chunker, chunk_size_for(expect) if chunk_size is None else chunk_size)
     create_parts(Path(path), params, LEVELS[preset])
     return open_repository(path)
@@ -240,6 +230,8 @@ class Repository:
             return saving.snapshot_of_image(self._wiring, row, fields)
         ranges: list[ByteRange] | None = None
         if changed is not None:
+            from casimg.snapshot.changed_map import read_changed_map
+
             ranges = read_changed_map(changed) if isinstance(changed, (str, os.PathLike)) else list(changed)
         options = self._save_options(allow_changes, progress, cancel)
         return saving.snapshot_of_disk(self._wiring, source, row, ranges, fields, options)
@@ -262,6 +254,8 @@ class Repository:
             in_place: write into an existing file instead of replacing it.
         Raises: ImageNotFoundError, TargetError, NoSpaceError, DamageError, CancelledError.
         """
+        from casimg import restoring
+
         self._wiring.check_open()
         return restoring.get(
             self._wiring,
@@ -274,8 +268,10 @@ class Repository:
             cancel=cancel,
         )
 
-    def open_image(self, ref: str) -> ImageFile:
+    def open_image(self, ref: str) -> "ImageFile":
         """Open an image for reading, as a seekable raw binary file. Raises: ImageNotFoundError, DamageError."""
+        from casimg.image_file import ImageFile
+
         self._wiring.check_open()
         reader, lease = open_leased(self._wiring, self._wiring.catalog.find(ref))
         return ImageFile(reader, self._wiring.check_open, lease.end)
@@ -287,7 +283,7 @@ class Repository:
         *,
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Read an image back from the packs and compare it with a file byte by byte.
 
         Raises: ImageNotFoundError, SourceError, DamageError.
@@ -316,7 +312,7 @@ class Repository:
         self._wiring.check_open()
         return image_of(self._wiring.catalog.find(ref))
 
-    def lineage(self, ref: str) -> LineageNode:
+    def lineage(self, ref: str) -> "LineageNode":
         """Return the tree of snapshots that an image belongs to; deleted parents show as gone."""
         from casimg.lineage import lineage
 
@@ -327,7 +323,7 @@ class Repository:
 
     def prune_snapshots(
         self, ref: str, *, keep_last: int = 0, keep_daily: int = 0, keep_weekly: int = 0, dry_run: bool = False
-    ) -> tuple[PruneDecision, ...]:
+    ) -> "tuple[PruneDecision, ...]":
         """Delete the snapshots of an image that no rule keeps; the image itself stays.
 
         Args:
@@ -351,7 +347,7 @@ class Repository:
                 updating.delete(self._wiring, decision.image.id)
         return decisions
 
-    def diff(self, a: str, b: str, *, exact: bool = False) -> DiffReport:
+    def diff(self, a: str, b: str, *, exact: bool = False) -> "DiffReport":
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
         from casimg import comparing
 
@@ -368,7 +364,9 @@ class Repository:
             exact=exact,
         )
 
-    def stats(self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None) -> Stats:
+    def stats(
+        self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None
+    ) -> "Stats":
         """Return the figures of the repository; of one image or, with `usages`, of all what they share and own."""
         from casimg import usage
 
@@ -430,8 +428,10 @@ class Repository:
         self._wiring.check_open()
         return plan_collection(self._wiring, RepackRules(unused_max=unused_max), progress)
 
-    def sessions(self, *, ended: bool = False) -> list[Session]:
+    def sessions(self, *, ended: bool = False) -> "list[Session]":
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""
+        from casimg.results.upkeep import Session
+
         self._wiring.check_open()
         return [
             Session(row.session_id, row.kind, row.state, row.node, row.pid, row.opened_at, row.heartbeat)
@@ -445,7 +445,7 @@ class Repository:
         subset: str | int | None = None,
         repair: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> CheckReport:
+    ) -> "CheckReport":
         """Hold catalog, manifests, records and packs against each other; with `read_data`, every byte too.
 
         Args:
@@ -462,7 +462,7 @@ class Repository:
 
         return heal(self._wiring, found, self.rebuild_index, progress)
 
-    def rebuild_index(self, progress: ProgressCallback | None = None) -> IndexReport:
+    def rebuild_index(self, progress: ProgressCallback | None = None) -> "IndexReport":
         """Make the index anew from the packs; interrupted, it leaves the old one.
 
         Threads: no other work of this process may run on the repository meanwhile.

@@ -12,7 +12,7 @@ from casimg.ingest import thread_count
 from casimg.leasing import leased_reader
 from casimg.progress import ProgressCallback
 from casimg.restore import Restore
-from casimg.results import GetReport
+from casimg.results.images import GetReport
 from casimg.target import open_target
 from casimg.wiring import Wiring
 

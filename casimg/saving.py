@@ -14,11 +14,11 @@ from datetime import datetime
 from types import TracebackType
 
 from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, SessionRow, TreeRow
+from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
 from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError
-from casimg.formats.config import LEVEL_DEFAULT
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -28,15 +28,12 @@ from casimg.leasing import leased_reader
 from casimg.packing import NoLine
 from casimg.progress import ProgressCallback
 from casimg.records import put_record
-from casimg.results import ByteRange, Image, PutReport
-from casimg.snapshot.changed import ingest_changed
-from casimg.snapshot.changed_map import dirty_blocks
+from casimg.results.images import ByteRange, Image, PutReport
 from casimg.source import FileSource, Source, SourceLike, open_source
 from casimg.wiring import Wiring, plain_tree
 
 _log = logging.getLogger("casimg.saving")
 _NAME_SIZE_MAX = 255
-VISIBILITIES = ("private", "public", "shared", "community")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +199,8 @@ def _dirty_blocks(
 ) -> list[tuple[int, int]] | None:
     if changed is None:
         return None
+    from casimg.snapshot.changed_map import dirty_blocks
+
     if parent is None:
         raise InputError("a map of changed ranges needs the parent image it is relative to")
     if not isinstance(source, FileSource):
@@ -298,6 +297,8 @@ class _Save:
     def _ingest(self, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None) -> NodeId | None:
         if dirty is None or parent is None or not isinstance(source, FileSource):
             return ingest(self._run, source)
+        from casimg.snapshot.changed import ingest_changed
+
         with leased_reader(self._wiring, parent) as reader:
             hole_size = self._wiring.catalog.content(reader.content_id).hole_size
             return ingest_changed(self._run, source, reader, hole_size, dirty)

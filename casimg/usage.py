@@ -17,7 +17,7 @@ from casimg.ids import ContentId, NodeId
 from casimg.images import image_of
 from casimg.manifest.walk import node_ids
 from casimg.progress import Progress, ProgressCallback
-from casimg.results import ImageUsage, Stats
+from casimg.results.figures import ImageUsage, Stats
 from casimg.scatter import measure_scatter
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 

@@ -11,7 +11,8 @@ from typing import BinaryIO
 import casimg
 from casimg.ids import ImageId
 from casimg.repository import Repository
-from casimg.results import Image, LineageNode
+from casimg.results.comparing import LineageNode
+from casimg.results.images import Image
 from tests.conftest import mixed_bytes
 
 CATALOG_FILES = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm")

@@ -17,7 +17,7 @@ import zstandard
 
 from casimg.chunker import ChunkerParams, open_chunker
 from casimg.constants import FRAME_PLAIN_TARGET, HOLE_FLAG, KIB, KIND_DATA, MIB, SEGMENT_SIZE
-from casimg.estimate import INDEX_ENTRY_SIZE
+from casimg.estimating import INDEX_ENTRY_SIZE
 from casimg.formats.frame import encode_frame
 from casimg.formats.node import encode_leaf
 from casimg.ids import chunk_id, node_id

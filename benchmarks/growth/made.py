@@ -10,7 +10,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from casimg.constants import MIB
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 
 BLOCK = MIB
 

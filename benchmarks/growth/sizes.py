@@ -11,7 +11,7 @@ from benchmarks.growth.made import overwrite, spread, write_made
 from benchmarks.growth.setting import Rows, Setting, T, alone, fitting, say, sha256_of
 from benchmarks.measure import Measured, run_call
 from casimg.constants import GIB, KIB, MIB
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 
 _PAGE_SIZE = 8 * KIB
 _CHANGED_SIZE = 64 * _PAGE_SIZE

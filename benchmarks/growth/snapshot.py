@@ -16,7 +16,7 @@ from benchmarks.growth.setting import Rows, Setting, alone, say, sha256_of
 from benchmarks.measure import Measured, run_call
 from benchmarks.memory import Sink
 from casimg.constants import GIB, KIB, MIB
-from casimg.results import ByteRange, PutReport
+from casimg.results.images import ByteRange, PutReport
 
 _PATTERNS = {"8 KiB pages": 8 * KIB, "runs of 1 MiB": MIB}
 _WAYS = ("no map", "map")  # the map last: what is restored then has gone through it

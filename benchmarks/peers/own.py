@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.peers.contract import Command, Tools
 from benchmarks.peers.install import CannotInstallError
 from casimg import __version__
-from casimg.formats.config import LEVELS
+from casimg.choices import LEVELS
 
 _CASIMG = (sys.executable, "-m", "casimg")
 

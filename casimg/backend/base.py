@@ -14,6 +14,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
+    """What a backend says of an object without reading it."""
+
     key: str
     size: int
     """Bytes."""

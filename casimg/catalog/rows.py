@@ -9,6 +9,8 @@ from casimg.ids import ContentId, ImageId, PackId, SessionId
 
 @dataclass(frozen=True, slots=True)
 class RepoRow:
+    """Whose catalog it is, and its counters: epochs of sessions, changes of packs."""
+
     repository_uuid: str
     incarnation: str
     epoch: int
@@ -18,6 +20,8 @@ class RepoRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
+    """A writer; `heartbeat` is when it last made progress."""
+
     session_id: SessionId
     kind: str
     node: str
@@ -44,6 +48,8 @@ class NewPack:
 
 @dataclass(frozen=True, slots=True)
 class PackRow:
+    """A pack on its backend; sizes in bytes."""
+
     pack_no: int
     backend_id: int
     pack_id: PackId
@@ -76,6 +82,8 @@ class PackTotals:
 
 @dataclass(frozen=True, slots=True)
 class CatalogTotals:
+    """Counts over the whole catalog."""
+
     image_counts: Mapping[str, int]
     """By status; a status without images is absent."""
     content_counts: Mapping[str, int]
@@ -94,6 +102,8 @@ class TreeRow:
 
 @dataclass(frozen=True, slots=True)
 class NewContent:
+    """What a commit says of a content; sizes in bytes."""
+
     content_id: ContentId
     size: int
     hole_size: int
@@ -103,6 +113,8 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class ContentRow:
+    """A content; sizes in bytes, None while it is pending."""
+
     content_id: ContentId
     state: str
     size: int | None
@@ -113,6 +125,8 @@ class ContentRow:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
+    """What a new image begins with."""
+
     id: ImageId
     name: str
     disk_format: str
@@ -141,6 +155,8 @@ class ImageChange:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
+    """An image with the sizes of its content, in bytes."""
+
     id: ImageId
     name: str
     status: str

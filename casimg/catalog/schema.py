@@ -2,12 +2,13 @@
 
 Ids of packs and roots are raw 32 bytes: half the size of hex in `packs`, which has 16,384 rows per TiB. Times are
 UTC microseconds since 1970 as 64-bit integers: three databases, three ideas of fractional seconds otherwise.
-Text is compared byte for byte: names and properties that differ in case only are different, on MariaDB too.
+Text is compared byte for byte: names and properties that differ in case only are different, on MariaDB too. What makes
+it so there (`mysql_collate`, `mysql_engine`) stands in the migrations alone, which make every table: an option of a
+dialect loads the dialect, and each command pays for it.
 """
 
-from typing import Any
-
 from sqlalchemy import (
+    BINARY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import BINARY
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
@@ -41,7 +41,6 @@ _AUTO: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
 # MariaDB cannot index a BLOB whole, which LargeBinary is there.
 _ID32 = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 
-MYSQL_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 SESSION_KINDS = ("ingest", "snapshot", "repack", "repair", "gc")
 IMAGE_STATUSES = (
     *("queued", "saving", "active", "deleted"),
@@ -65,7 +64,6 @@ repo = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("change_no", BigInteger, nullable=False),
     Column("collection_enabled", Boolean(name="collection_enabled"), nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 sessions = Table(
@@ -83,7 +81,6 @@ sessions = Table(
     Column("beats", BigInteger, nullable=False),
     Column("heartbeat", BigInteger, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 backends = Table(
@@ -93,7 +90,6 @@ backends = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
     sqlite_autoincrement=True,
-    **MYSQL_OPTIONS,
 )
 
 packs = Table(
@@ -124,7 +120,6 @@ packs = Table(
     Column("damaged_at", BigInteger),
     UniqueConstraint("backend_id", "pack_id"),
     sqlite_autoincrement=True,
-    **MYSQL_OPTIONS,
 )
 
 contents = Table(
@@ -139,7 +134,6 @@ contents = Table(
     Column("created_at", BigInteger, nullable=False),
     # When its chunks were last looked at for how scattered they lie; NULL is never.
     Column("settled_at", BigInteger),
-    **MYSQL_OPTIONS,
 )
 
 content_trees = Table(
@@ -150,7 +144,6 @@ content_trees = Table(
     _one_of("role", "plain", "disk", "recipe"),
     Column("root", _ID32),
     Column("size", BigInteger, nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 content_packs = Table(
@@ -159,7 +152,6 @@ content_packs = Table(
     Column("content_id", String(32), ForeignKey("contents.content_id"), primary_key=True),
     Column("pack_no", _AUTO, ForeignKey("packs.pack_no"), primary_key=True, autoincrement=False),
     Index(None, "pack_no"),
-    **MYSQL_OPTIONS,
 )
 
 content_hashes = Table(
@@ -168,7 +160,6 @@ content_hashes = Table(
     Column("content_id", String(32), ForeignKey("contents.content_id"), primary_key=True),
     Column("algo", String(16), primary_key=True),
     Column("value", String(128), nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 images = Table(
@@ -195,7 +186,6 @@ images = Table(
     Column("deleted_at", BigInteger),
     # Counts changes of metadata; the record with the greatest one is the image's newest.
     Column("revision", BigInteger, server_default="0", nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 image_properties = Table(
@@ -204,7 +194,6 @@ image_properties = Table(
     Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("value", Text, nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 image_tags = Table(
@@ -212,7 +201,6 @@ image_tags = Table(
     metadata,
     Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
     Column("tag", String(255), primary_key=True),
-    **MYSQL_OPTIONS,
 )
 
 leases = Table(
@@ -224,7 +212,6 @@ leases = Table(
     Column("pid", BigInteger, nullable=False),
     Column("pid_start", BigInteger, server_default="0", nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    **MYSQL_OPTIONS,
 )
 
 outbox = Table(
@@ -234,7 +221,6 @@ outbox = Table(
     Column("image_id", String(36), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,
-    **MYSQL_OPTIONS,
 )
 
 orphans = Table(
@@ -243,5 +229,4 @@ orphans = Table(
     # "pack", "record" or "partial", a space, and the key: found without a row at the epoch.
     Column("name", String(255), primary_key=True),
     Column("epoch", BigInteger, nullable=False),
-    **MYSQL_OPTIONS,
 )

@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
+from casimg.choices import CHUNKER_KINDS as KINDS
 from casimg.chunker import native, scalar
 from casimg.chunker.native import NativeChunker
-from casimg.chunker.params import KINDS, ChunkerParams
+from casimg.chunker.params import ChunkerParams
 from casimg.chunker.scalar import PythonChunker
 from casimg.errors import ConfigError, NativeMissingError
 from casimg.ids import BytesLike

@@ -1,12 +1,10 @@
 """Which chunker, and its sizes: written once in a repository's config. Pure."""
 
 from dataclasses import dataclass
-from typing import Final
 
+from casimg.choices import CHUNKER_KINDS
 from casimg.constants import KIB, MIB, SEGMENT_SIZE
 from casimg.errors import InputError
-
-KINDS: Final = ("mincdc", "fastcdc", "fixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,8 @@ class ChunkerParams:
             size_avg: a power of two from 4 KiB to 1 MiB, for "fixed" to 4 MiB.
         Raises: InputError.
         """
-        if kind not in KINDS:
-            raise InputError(f"there is no chunker {kind!r}; choose one of {', '.join(KINDS)}")
+        if kind not in CHUNKER_KINDS:
+            raise InputError(f"there is no chunker {kind!r}; choose one of {', '.join(CHUNKER_KINDS)}")
         size_max = SEGMENT_SIZE if kind == "fixed" else MIB
         if not 4 * KIB <= size_avg <= size_max or size_avg & (size_avg - 1):
             raise InputError(

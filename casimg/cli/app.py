@@ -1,32 +1,45 @@
 """The command group, its global options, and the one place where errors become a line and an exit code."""
 
+import contextlib
 import functools
 import gc
 import json
 import logging
 import os
-import platform
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
-import lmdb
-import zstandard
 
 import casimg
-from casimg import chunker
 from casimg.cli import exit_codes
 from casimg.cli.output import jsonable, print_json
 from casimg.errors import CasimgError, NoRepositoryError
-from casimg.repository import Repository
+
+if TYPE_CHECKING:
+    from casimg.repository import Repository
 
 P = ParamSpec("P")
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Look for no garbage while modules are imported, and never among what they made: it stays.
+
+    That is a sixth of a small put: 20 ms while importing, 35 ms at exit.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @dataclass
@@ -48,9 +61,10 @@ class Settings:
             )
         return self.repo
 
-    def open(self) -> Repository:
+    def open(self) -> "Repository":
         """Open the repository that --repo or CASIMG_REPO names. Raises: RepositoryError."""
-        return casimg.open(self.repo_path())
+        with loading():
+            return casimg.open(self.repo_path())
 
     def show(self, value: object, text: Callable[[], None]) -> None:
         """Print a result: as JSON when asked, else what `text` prints."""
@@ -124,6 +138,13 @@ def command(
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
+    import platform
+
+    import lmdb
+    import zstandard
+
+    from casimg import chunker
+
     click.echo(
         f"casimg {casimg.__version__}\n"
         f"Python {platform.python_version()}, chunker {chunker.description()}\n"
@@ -157,8 +178,6 @@ def main_group(context: click.Context) -> None:
 def main() -> None:
     """Run the command line and exit: the entry point of `casimg`."""
     settings = Settings()
-    # What start-up made stays: looking through it again and again was a twentieth of a put.
-    gc.freeze()
     sys.exit(_run(settings))
 
 

@@ -3,7 +3,7 @@
 import fnmatch
 import io
 import sys
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
@@ -12,9 +12,11 @@ from casimg.cli.app import Settings, command, main_group
 from casimg.cli.output import print_json, print_pairs, print_table, size_text, speed_text, time_text
 from casimg.cli.progress import showing
 from casimg.errors import AmbiguousNameError, InputError, SourceError, TargetError
-from casimg.repository import Repository
-from casimg.results import Image, PutReport
-from casimg.saving import VISIBILITIES
+
+if TYPE_CHECKING:
+    from casimg.repository import Repository
+    from casimg.results.images import Image, PutReport
+from casimg.choices import VISIBILITIES
 
 
 def standard_input() -> BinaryIO:
@@ -35,7 +37,7 @@ def parse_properties(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def resolve(repo: Repository, ref: str) -> Image:
+def resolve(repo: "Repository", ref: str) -> "Image":
     """Return one image; an ambiguous name also lists its candidates on stderr."""
     try:
         return repo.image(ref)
@@ -46,7 +48,7 @@ def resolve(repo: Repository, ref: str) -> Image:
         raise
 
 
-def print_put(report: PutReport) -> None:
+def print_put(report: "PutReport") -> None:
     """Say what a put or snapshot stored."""
     if report.image is not None:
         print(report.image.id)

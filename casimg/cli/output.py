@@ -25,7 +25,7 @@ def console(file: TextIO | None = None) -> "Console":
 
 
 def jsonable(value: object) -> Any:
-    """Return a value of results.py as JSON types: sizes as integers, times as ISO 8601, bytes as hex."""
+    """Return a value of casimg.results as JSON types: sizes as integers, times as ISO 8601, bytes as hex."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         found = {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
         for name in dir(type(value)):

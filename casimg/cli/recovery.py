@@ -1,12 +1,16 @@
 """The command recover: catalog and index made anew from the backend alone."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 import casimg
 from casimg.cli import exit_codes
-from casimg.cli.app import Settings, command, main_group
+from casimg.cli.app import Settings, command, loading, main_group
 from casimg.cli.progress import showing
-from casimg.results import RecoverReport
+
+if TYPE_CHECKING:
+    from casimg.results.upkeep import RecoverReport
 
 
 @command(
@@ -25,14 +29,16 @@ def recover(settings: Settings, force: bool) -> None:
     being stored or deleted at that moment may. Afterwards `gc` removes nothing until `check --read-data` has found
     every image whole. Cut off, it can be run again. Exit code 10 when something could not be used.
     """
+    with loading():
+        make_anew = casimg.recover
     with showing("recover", settings.progress) as progress:
-        report = casimg.recover(settings.repo_path(), force=force, progress=progress)
+        report = make_anew(settings.repo_path(), force=force, progress=progress)
     settings.show(report, lambda: _print(report))
     if not report.clean:
         click.get_current_context().exit(exit_codes.DIFFERENT)
 
 
-def _print(report: RecoverReport) -> None:
+def _print(report: "RecoverReport") -> None:
     if report.site_written:
         print("casimg.toml was gone; one with the default places was written")
     if report.old_catalog is not None:

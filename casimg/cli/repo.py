@@ -1,26 +1,29 @@
 """Commands on the repository: init, stats, estimate, index rebuild, gc, check."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 import casimg
-from casimg.chunker import KINDS
+from casimg.choices import CHUNKER_KINDS, LEVEL_DEFAULT, LEVELS
 from casimg.cli import exit_codes
-from casimg.cli.app import Settings, command, common, main_group
+from casimg.cli.app import Settings, command, common, loading, main_group
 from casimg.cli.images import resolve
 from casimg.cli.output import print_pairs, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.constants import TIB
-from casimg.formats.config import LEVEL_DEFAULT, LEVELS
-from casimg.opening import upgrade_catalog
-from casimg.results import RepairReport, Stats
 from casimg.sizes import parse_size
+
+if TYPE_CHECKING:
+    from casimg.results.figures import Stats
+    from casimg.results.upkeep import RepairReport
 
 
 @command(main_group, example="casimg init /srv/images\ncasimg init /srv/images --expect 20TiB")
 @click.argument("path")
 @click.option("--expect", metavar="SIZE", help="Unique data expected, like 20TiB; picks the chunk size.")
 @click.option("--chunk-size", metavar="SIZE", help="Mean size of a chunk, like 16KiB; for good.")
-@click.option("--chunker", type=click.Choice(KINDS), default="mincdc", show_default=True, help="For good.")
+@click.option("--chunker", type=click.Choice(CHUNKER_KINDS), default="mincdc", show_default=True, help="For good.")
 @click.option(
     "--preset",
     type=click.Choice(list(LEVELS)),
@@ -31,13 +34,15 @@ from casimg.sizes import parse_size
 def init(settings: Settings, path: str, expect: str | None, chunk_size: str | None, chunker: str, preset: str) -> None:
     """Make a repository in the folder PATH, which must be empty or not there."""
     expected = None if expect is None else parse_size(expect)
-    with casimg.create(
-        path,
-        chunker=chunker,
-        chunk_size=None if chunk_size is None else parse_size(chunk_size),
-        expect=expected,
-        preset=preset,
-    ) as repo:
+    with loading():
+        created = casimg.create(
+            path,
+            chunker=chunker,
+            chunk_size=None if chunk_size is None else parse_size(chunk_size),
+            expect=expected,
+            preset=preset,
+        )
+    with created as repo:
         index_size = casimg.index_estimate(expected or TIB, repo.chunk_size)
         made = {
             "path": str(repo.path),
@@ -97,7 +102,7 @@ def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
     settings.show(found, text)
 
 
-def _print_totals(found: Stats) -> None:
+def _print_totals(found: "Stats") -> None:
     print_pairs(
         [
             ("images", f"{found.image_count} ({found.content_count} contents)"),
@@ -117,7 +122,7 @@ def _print_totals(found: Stats) -> None:
 @command(main_group, example="casimg estimate *.raw\ncasimg estimate a.raw b.raw --chunk-size 16KiB --chunker fixed")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--chunk-size", "sizes", multiple=True, metavar="SIZE", help="May be given several times.")
-@click.option("--chunker", "kinds", multiple=True, type=click.Choice(KINDS), help="May be given several times.")
+@click.option("--chunker", "kinds", multiple=True, type=click.Choice(CHUNKER_KINDS), help="May be given several times.")
 @click.option("--level", default=LEVEL_DEFAULT, show_default=True, type=click.IntRange(-7, 22), help="zstd level.")
 def estimate(
     settings: Settings, files: tuple[str, ...], sizes: tuple[str, ...], kinds: tuple[str, ...], level: int
@@ -177,6 +182,9 @@ def upgrade(settings: Settings) -> None:
 
     Stop other users of the repository first, and keep a copy of the catalog.
     """
+    with loading():
+        from casimg.opening import upgrade_catalog
+
     before, after = upgrade_catalog(settings.repo_path())
     done = {"before": before, "after": after}
     words = f"upgraded from {before} to {after}" if before != after else f"nothing to do: schema {after}"
@@ -315,7 +323,7 @@ def check(settings: Settings, read_data: bool, subset: str | None, repair: bool)
         click.get_current_context().exit(exit_codes.DIFFERENT)
 
 
-def _print_repair(report: RepairReport) -> None:
+def _print_repair(report: "RepairReport") -> None:
     if report.refused:
         print(f"not repaired: {report.refused}")
         return

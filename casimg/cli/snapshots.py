@@ -1,12 +1,16 @@
 """Commands on snapshots: create, ls, diff."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from casimg.cli.app import Settings, command, common, main_group
 from casimg.cli.images import parse_properties, print_put, resolve, standard_input
 from casimg.cli.output import console, print_table, size_text, time_text
 from casimg.cli.progress import showing
-from casimg.results import LineageNode
+
+if TYPE_CHECKING:
+    from casimg.results.comparing import LineageNode
 
 
 @main_group.group(
@@ -134,7 +138,7 @@ def prune(settings: Settings, ref: str, keep_last: int, keep_daily: int, keep_we
     settings.show(found, text)
 
 
-def _label(node: LineageNode) -> str:
+def _label(node: "LineageNode") -> str:
     from rich.markup import escape
 
     if node.image is None:

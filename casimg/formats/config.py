@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from casimg.choices import LEVEL_DEFAULT
 from casimg.constants import FORMAT_VERSION, TIB
 from casimg.errors import ConfigError, InputError, NewerFormatError, NoRepositoryError
 from casimg.ids import BytesLike
@@ -83,12 +84,6 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(where, f"casimg.json is damaged: {error!r}") from None
-
-
-LEVEL_DEFAULT: Final = 1
-"""zstd level: nearly twice as fast as 3 for 5 % more bytes (docs/decisions/0003)."""
-LEVELS: Final[Mapping[str, int]] = {"default": LEVEL_DEFAULT, "compact": 9}
-"""Presets of `init` and the zstd levels that they write into `casimg.toml`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ RECORD_SIZE_MAX: Final = 256 * MIB
 
 @dataclass(frozen=True, slots=True)
 class TreeRecord:
+    """A tree of the content; its root in hex."""
+
     role: str
     root: str | None
     size: int
@@ -29,6 +31,8 @@ class TreeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ContentRecord:
+    """The content, and the packs that it needs; sizes in bytes."""
+
     content_id: str
     size: int
     hole_size: int

@@ -1,7 +1,7 @@
 """The latch: after `recover` nothing is removed before a full check has found every image whole (rule 15)."""
 
 from casimg.pack.keys import RECORD_PREFIX, record_of_key
-from casimg.results import Problem
+from casimg.results.upkeep import Problem
 from casimg.wiring import Wiring
 
 

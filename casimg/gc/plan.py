@@ -30,7 +30,7 @@ from casimg.pack.keys import pack_key
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
 from casimg.records import flush_records, remove_records
-from casimg.results import GcPlan, GcReport
+from casimg.results.upkeep import GcPlan, GcReport
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.gc")

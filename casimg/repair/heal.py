@@ -31,7 +31,8 @@ from casimg.progress import Progress, ProgressCallback
 from casimg.records import put_record
 from casimg.repair.salvage import copy_frames, listed_ids, readable, set_aside
 from casimg.repair.survey import Needs, Survey
-from casimg.results import ByteRange, CheckReport, LostData, Problem, RepairReport
+from casimg.results.images import ByteRange
+from casimg.results.upkeep import CheckReport, LostData, Problem, RepairReport
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 
 _log = logging.getLogger("casimg.repair")

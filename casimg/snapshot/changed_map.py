@@ -12,7 +12,7 @@ from pathlib import Path
 
 from casimg.constants import BLOCK_SIZE, MIB
 from casimg.errors import ChangedMapError
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 
 _MAP_SIZE_MAX = 256 * MIB
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from casimg.errors import InputError
-from casimg.results import Image, PruneDecision
+from casimg.results.comparing import PruneDecision
+from casimg.results.images import Image
 
 
 @dataclass(frozen=True, slots=True)

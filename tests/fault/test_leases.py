@@ -14,7 +14,7 @@ import pytest
 import casimg
 from casimg.leasing import ReadLease
 from casimg.repository import Repository
-from casimg.results import GcReport
+from casimg.results.upkeep import GcReport
 from tests.conftest import mixed_bytes
 
 SIZE = 9_000_000

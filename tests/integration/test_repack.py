@@ -28,6 +28,7 @@ from casimg.gc.waste import RepackRules, Victim, choose, measure
 from casimg.ids import PackId
 from casimg.pack.keys import pack_key
 from casimg.repository import Repository
+from casimg.results.upkeep import GcReport
 from casimg.wiring import Wiring
 from tests.conftest import needs_root
 
@@ -40,7 +41,7 @@ def read(repo: Repository, ref: str) -> bytes:
         return file.read()
 
 
-def collect(repo: Repository, rules: RepackRules = EAGER) -> casimg.results.GcReport:
+def collect(repo: Repository, rules: RepackRules = EAGER) -> GcReport:
     return plan_collection(repo._wiring, rules).execute()
 
 

@@ -9,7 +9,8 @@ import pytest
 import casimg
 from casimg.constants import SEGMENT_SIZE
 from casimg.repository import Repository
-from casimg.results import ByteRange, LineageNode
+from casimg.results.comparing import LineageNode
+from casimg.results.images import ByteRange
 from tests.conftest import mixed_bytes
 
 

@@ -13,7 +13,7 @@ import casimg
 from casimg.constants import SEGMENT_SIZE
 from casimg.gc.plan import plan_collection
 from casimg.gc.waste import RepackRules
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 from tests.conftest import mixed_bytes
 
 EAGER = RepackRules(unused_max=0.0, unused_pack_max=0.0, small_count=2)

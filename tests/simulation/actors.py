@@ -29,7 +29,7 @@ from casimg.manifest.walk import load_leaf
 from casimg.pack.keys import pack_key
 from casimg.repair.heal import heal
 from casimg.restore import spans
-from casimg.results import CheckReport, GcPlan, GcReport
+from casimg.results.upkeep import CheckReport, GcPlan, GcReport
 from casimg.updating import delete, update
 from casimg.wiring import Wiring
 from tests.simulation.truth import PROPERTY, Spec, bytes_of, changed_spec, decode_spec, random_spec

@@ -21,7 +21,7 @@ from casimg.formats.config import CONFIG_KEY, RepositoryConfig, SiteConfig, enco
 from casimg.formats.pack import PackTrailer
 from casimg.index import Index
 from casimg.reserve import Reserve
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 from casimg.saving import ImageFields, SaveOptions, put, snapshot_of_disk, snapshot_of_image
 from casimg.wiring import Wiring
 from tests.simulation.database import MemoryDatabase

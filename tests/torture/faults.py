@@ -26,7 +26,7 @@ from casimg.errors import (
     ObjectDamagedError,
 )
 from casimg.repository import Repository
-from casimg.results import RecoverReport
+from casimg.results.upkeep import RecoverReport
 from casimg.testing.watched import Call, Watch, WatchedTakingBackend, watch_parts
 from tests.torture.operations import OPERATIONS, Task, World, again, do, make_ready, mend, reported
 from tests.torture.result import Result, replay_command

@@ -25,7 +25,8 @@ from casimg.gc.waste import RepackRules
 from casimg.ids import PackId
 from casimg.pack.keys import pack_key
 from casimg.repository import Repository
-from casimg.results import ByteRange, CheckReport, GcReport
+from casimg.results.images import ByteRange
+from casimg.results.upkeep import CheckReport, GcReport
 from casimg.testing.watched import Watch, watch_parts, watch_recover
 from tests.torture.truth import BLOCK, Truth, check_wrongs, digest, disk, evolve
 

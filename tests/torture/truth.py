@@ -14,7 +14,7 @@ from pathlib import Path
 from casimg.catalog import Catalog
 from casimg.errors import CasimgError, DamageError
 from casimg.repository import Repository
-from casimg.results import ByteRange
+from casimg.results.images import ByteRange
 from casimg.wiring import Wiring
 
 BLOCK = 32 << 10

@@ -14,13 +14,13 @@ LINE_COUNT_MAX = 500
 
 LAYERS = (
     # words and numbers, values, formats: no input, no output
-    {"constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"},
+    {"choices", "constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"},
     # a call of the kernel that parts share
     {"direct"},
     # one thing each that keeps or moves bytes
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
-    {"ingest", "assemble", "estimate", "check", "repair", "usage", "snapshot", "gc"}
+    {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"},
     # the composition root

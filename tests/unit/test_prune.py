@@ -8,7 +8,7 @@ import casimg
 from casimg.errors import InputError
 from casimg.ids import ImageId
 from casimg.repository import Repository
-from casimg.results import Image
+from casimg.results.images import Image
 from casimg.snapshot.prune import KeepRules, decide
 
 START = datetime(2026, 1, 1, 2, tzinfo=UTC)  # a Thursday

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.chunkers.__main__ import family, samples_for
 from benchmarks.chunkers.counting import CHUNKERS, Samples, Tally, count_chunks, frames_size
 from casimg.constants import FRAME_PLAIN_TARGET, GIB, KIB, MIB
-from casimg.estimate import INDEX_ENTRY_SIZE
+from casimg.estimating import INDEX_ENTRY_SIZE
 
 _MINCDC = ("mincdc", 16 * KIB)
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from casimg.choices import LEVEL_DEFAULT
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.constants import CHUNK_SIZE_DEFAULT, FRAME_PLAIN_TARGET, HOLE_FLAG, ID_SIZE, KIB, SEGMENT_SIZE, TIB
-from casimg.formats.config import LEVEL_DEFAULT
 from casimg.formats.frame import encode_frame
 from casimg.ingest import thread_count
 from casimg.manifest.shape import segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
-from casimg.results import Estimate, EstimateRow
+from casimg.results.figures import Estimate, EstimateRow
 from casimg.source import FileSource
 
 INDEX_ENTRY_SIZE = 94
