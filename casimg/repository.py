@@ -16,8 +16,8 @@ from casimg import saving
 from casimg.catalog import ImageChange, ImageRow
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
-from casimg.errors import CasimgError, ImageNotFoundError, InputError
-from casimg.images import image_of
+from casimg.errors import ImageNotFoundError, InputError
+from casimg.images import image_in, image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
 from casimg.opening import create_parts, open_parts
@@ -136,7 +136,7 @@ class Repository:
             progress=progress,
             cancel=cancel,
         )
-        return _image_in(report)
+        return image_in(report)
 
     def put_report(
         self,
@@ -197,7 +197,7 @@ class Repository:
             progress=progress,
             cancel=cancel,
         )
-        return _image_in(report)
+        return image_in(report)
 
     def snapshot_report(
         self,
@@ -497,9 +497,3 @@ class Repository:
     ) -> SaveOptions:
         site = self._wiring.site
         return SaveOptions(allow_changes, site.threads, site.level, progress, cancel)
-
-
-def _image_in(report: PutReport) -> Image:
-    if report.image is None:
-        raise CasimgError("a dry run makes no image")
-    return report.image
