@@ -333,3 +333,14 @@ def test_ids_that_are_none(registry: Registry, image_id: str) -> None:
         with pytest.raises(ImageNotFoundError):
             call()
     assert registry.members(strange) == []
+
+
+def test_put_images_belong_to_the_configured_owner(tmp_path: Path) -> None:
+    """`owner` in `[images]` of casimg.toml is whose images a put makes, unless it is told otherwise."""
+    casimg.create(tmp_path / "r").close()
+    with (tmp_path / "r" / "casimg.toml").open("a") as file:
+        file.write('[images]\nowner = "p1"\n')
+    with casimg.open(tmp_path / "r") as repo:
+        assert repo.put([b"x"], name="one").owner == "p1"
+        assert repo.put([b"y"], name="other", owner="p2").owner == "p2"
+        assert [row.name for row in repo.registry().list(Query(), Viewer("p1"))] == ["one"]
