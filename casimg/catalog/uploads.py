@@ -159,7 +159,7 @@ def end_dead_saves(connection: Connection) -> int:
         .where(*dead, images.c.registered)
         .values(status="queued", session_id=None, staged_content_id=None, updated_at=now)
     )
-    # Decided anew: none of those that were registered is being saved now.
+    # What the first statement has queued is not being saved any more.
     deleted = connection.execute(
         update(images)
         .where(*dead, images.c.registered.is_(False))
