@@ -6,9 +6,11 @@ the image, and the end of a failure, one that gives it back. md5 and sha512 are 
 
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
@@ -31,6 +33,7 @@ from casimg.source import SourceLike, open_source
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.uploading")
+_HEARTBEAT_EVERY_S: Final = 60.0
 
 
 def upload(
@@ -75,11 +78,12 @@ def upload(
         heartbeat = partial(catalog.transaction, beat)
         hashes = PassHashes(size=size)
         with (
-            contextlib.closing(hashes.passing(source)) as parts,
+            contextlib.closing(hashes.passing(source)) as passing,
             Save(wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared) as save,
         ):
+            parts = open_source(_living(passing, heartbeat))
             row, recorded = save.run_upload(
-                open_source(parts), image_id, content_id, hashes.digests, inspect, is_staged=is_staged
+                parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged
             )
     except BaseException as error:
         _give_back(wiring, session_id, image_id)
@@ -92,6 +96,16 @@ def upload(
     if row.revision != recorded and not is_staged:
         try_flush(wiring, image_id)  # it was edited after its record was put
     return row
+
+
+def _living(parts: Iterator[bytes], heartbeat: Callable[[], object]) -> Iterator[bytes]:
+    """Say now and then that the session lives while parts come: a slow client takes hours for one segment."""
+    beat_at_s = time.monotonic()
+    for part in parts:
+        if time.monotonic() - beat_at_s >= _HEARTBEAT_EVERY_S:
+            beat_at_s = time.monotonic()
+            heartbeat()
+        yield part
 
 
 def import_staged(

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 import casimg
+from casimg.catalog.schema import sessions
 from casimg.errors import (
     BackendUnavailableError,
     CancelledError,
@@ -163,6 +165,27 @@ def test_a_delete_is_noticed_before_the_last_byte(repo: Repository, monkeypatch:
 
     with pytest.raises(ImageDeletedError):
         registry.upload(image_id, source())
+
+
+def test_a_slow_client_is_not_taken_for_dead(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part that comes may say that the session lives, long before a segment is full."""
+    monkeypatch.setattr("casimg.uploading._HEARTBEAT_EVERY_S", 0.0)
+    registry = repo.registry()
+    image_id = registry.create(NewEntry()).id
+    registry.upload(image_id, iter([b"x"] * 5))
+    beats = repo._wiring.catalog.read(lambda connection: connection.execute(select(sessions.c.beats)).scalar_one())
+    assert beats > 5
+
+    def deleted() -> Iterator[bytes]:
+        yield b"x"
+        registry.delete(second)
+        yield b"x"
+        yield b"x"
+        raise AssertionError("the delete was not noticed")
+
+    second = registry.create(NewEntry()).id
+    with pytest.raises(ImageDeletedError):
+        registry.upload(second, deleted())
 
 
 def test_of_two_uploads_the_second_is_told_at_once(repo: Repository) -> None:
