@@ -181,6 +181,15 @@ class Registry:
         self._check_id(image_id)
         self._write(partial(upload_rows.unstage, image_id=image_id))
 
+    def end_dead_uploads(self) -> int:
+        """Make images queued again whose uploads died with their process; returns how many saves were ended.
+
+        A collection does it too. Of other hosts a process is taken for dead when it was silent for 15 minutes.
+        """
+        self._wiring.check_open()
+        self._wiring.reserve.spend(self._wiring.catalog.fence_stale)
+        return self._wiring.reserve.spend(self._wiring.catalog.end_dead_saves)
+
     def compute_hashes(self, image_id: ImageId) -> ImageRow:
         """Read an image's data and keep their md5 and sha512, unless they are known; uploads have them at once.
 

@@ -112,8 +112,9 @@ UPLOAD = (
 )
 
 
-def test_a_killed_upload_is_queued_again_by_a_collection(repo: Repository) -> None:
-    """After kill -9 a collection makes the image queued, takes what had come, and the next upload works."""
+@pytest.mark.parametrize("asked", [False, True], ids=["collection", "asked for"])
+def test_a_killed_upload_is_queued_again(repo: Repository, asked: bool) -> None:
+    """After kill -9 the image is queued again when somebody asks, or by a collection, which takes what had come."""
     registry = repo.registry()
     image_id = registry.create(NewEntry(name="image")).id
     command = [sys.executable, "-c", UPLOAD, str(repo.path), image_id]
@@ -128,7 +129,11 @@ def test_a_killed_upload_is_queued_again_by_a_collection(repo: Repository) -> No
     assert status(registry, image_id) == "saving"
     with pytest.raises(NotQueuedError):
         registry.upload(image_id, [b"too early"])
+    if asked:
+        assert registry.end_dead_uploads() == 1
+        assert status(registry, image_id) == "queued"
     nothing_is_kept(repo)
+    assert registry.end_dead_uploads() == 0
     assert status(registry, image_id) == "queued"
     assert registry.upload(image_id, parts()).status == "active"
     assert repo.check(read_data=True).problems == ()
