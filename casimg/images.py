@@ -1,17 +1,18 @@
 """Turn catalog rows into the images that callers see. Pure."""
 
 from casimg.catalog import ImageRow
-from casimg.results.images import Image
+from casimg.errors import CasimgError
+from casimg.results.images import Image, PutReport
 
 
 def image_of(row: ImageRow) -> Image:
     """Return the public value of an image row."""
     return Image(
         id=row.id,
-        name=row.name,
+        name=row.name or "",
         status=row.status,
-        disk_format=row.disk_format,
-        container_format=row.container_format,
+        disk_format=row.disk_format or "",
+        container_format=row.container_format or "",
         size=row.size,
         hole_size=row.hole_size,
         content_id=row.content_id,
@@ -24,3 +25,10 @@ def image_of(row: ImageRow) -> Image:
         deleted_at=row.deleted_at,
         properties=dict(row.properties),
     )
+
+
+def image_in(report: PutReport) -> Image:
+    """Return the image that a put made. Raises: CasimgError for a dry run, which makes none."""
+    if report.image is None:
+        raise CasimgError("a dry run makes no image")
+    return report.image

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
+from casimg.buffers import BufferBudget, SegmentBuffers
 from casimg.chunker import Chunker
 from casimg.constants import (
     FRAME_PLAIN_TARGET,
@@ -160,6 +161,7 @@ class Ingest:
         heartbeat: says that the session lives; called by progress, not by a clock of its own.
         progress, cancel: as in the public API.
         total_size: for progress; None when the source cannot tell.
+        budget: of buffers that many ingests share; None for one that has the machine for itself.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class Ingest:
         progress: ProgressCallback | None,
         cancel: threading.Event | None,
         total_size: int | None,
+        budget: BufferBudget | None = None,
     ) -> None:
         self.chunker = chunker
         self._level = level
@@ -185,7 +188,7 @@ class Ingest:
         self._cancel = cancel
         self._total_size = total_size
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
-        self._buffers: deque[bytearray] = deque()
+        self._buffers = SegmentBuffers(budget)
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
         self._nodes: list[tuple[bytes, NodeId]] = []
@@ -198,7 +201,7 @@ class Ingest:
 
     def take_buffer(self) -> bytearray:
         """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
-        return self._buffers.popleft() if self._buffers else bytearray(SEGMENT_SIZE)
+        return self._buffers.take(self._finish_oldest)
 
     def submit(self, job: Callable[[], CutSegment]) -> None:
         """Run `job` on a core: it reads, cuts and hashes the next segment."""
@@ -209,6 +212,16 @@ class Ingest:
         """Let the next segments be what `taken` says, unread."""
         check_cancel(self._cancel, "the ingest")
         self._queue(taken)
+
+    def _finish_oldest(self) -> bool:
+        """Finish the oldest work of this ingest, which gives its buffer back; False when there is none."""
+        if self._encoding:
+            self._append_next()
+            return True
+        if self._cutting:
+            self._decide_next()
+            return True
+        return False
 
     def _queue(self, item: Future[CutSegment] | Taken) -> None:
         self._cutting.append(item)
@@ -280,7 +293,7 @@ class Ingest:
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, segment.plain, new, self._level)))
         elif segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._buffers.give(segment.buffer)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
             self._append_next()
         self._tell()
@@ -335,7 +348,7 @@ class Ingest:
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
         if segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._buffers.give(segment.buffer)
 
     def _append_nodes(self) -> None:
         if self._nodes:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from casimg.assemble import ContentReader, PackRef, Patience
 from casimg.backend.base import Backend
+from casimg.buffers import BufferBudget
 from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.errors import (
@@ -29,7 +30,7 @@ from casimg.formats.pack import PackTrailer
 from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
-from casimg.index.entries import EntryLists
+from casimg.index.entries import EntryLists, TrailerCache
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
@@ -41,6 +42,9 @@ _log = logging.getLogger("casimg.index")
 PACK_STATES_FINDABLE = ("live", "condemned")
 """Packs in these states still have their object; a content may name them."""
 
+
+_SHARED_BUFFER_COUNT = 24  # 96 MiB, and as much for the frames made of them
+_SHARED_TRAILER_COUNT = 96  # of full packs with 16 KiB chunks about 50 MiB
 
 _LOCAL_LAG_MAX_S = 1.0
 """A local file system shows at once what was put; network ones are given this long."""
@@ -57,6 +61,14 @@ class PackWithTrailer(Protocol):
     def size(self) -> int: ...
     @property
     def trailer_offset(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """What uploads have together, so that memory does not grow with their number: segment buffers, entry lists."""
+
+    buffers: BufferBudget = field(default_factory=lambda: BufferBudget(_SHARED_BUFFER_COUNT))
+    trailers: TrailerCache = field(default_factory=lambda: TrailerCache(_SHARED_TRAILER_COUNT, salvaged=False))
 
 
 @dataclass(slots=True)
@@ -76,6 +88,7 @@ class Wiring:
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
+    shared: SharedMemory = field(default_factory=SharedMemory)
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""

@@ -1,0 +1,181 @@
+"""Data for an image that is there already: claimed before, given back when the save fails. Functions take a connection.
+
+A claim is one counted update, so of two uploads one wins. It counts as a change: of the records that saves of one image
+may leave, each has a revision of its own, and the last one's is the greatest.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from casimg.catalog.engine import now_us
+from casimg.catalog.images import note_changes_since
+from casimg.catalog.schema import contents, images, sessions
+from casimg.catalog.sessions import beat, close_session
+from casimg.errors import (
+    BadStatusError,
+    ImageDeletedError,
+    ImageNotFoundError,
+    NotQueuedError,
+    SessionFencedError,
+)
+from casimg.ids import ContentId, ImageId, SessionId
+
+_DELETED = "image {} was deleted while its data came"
+
+
+def claim_queued(
+    connection: Connection, session_id: SessionId, image_id: ImageId, content_id: ContentId, parent_id: ImageId | None
+) -> None:
+    """Q1: a queued image is now being saved by the session, with a pending content.
+
+    Args:
+        parent_id: what it was made from; None leaves what it says.
+    Raises: SessionFencedError, ImageNotFoundError, NotQueuedError.
+    """
+    beat(connection, session_id)
+    now = now_us(connection)
+    connection.execute(
+        insert(contents).values(
+            content_id=content_id, state="pending", session_id=session_id, size=None, hole_size=0, created_at=now
+        )
+    )
+    values: dict[str, Any] = {} if parent_id in (None, image_id) else {"parent_id": parent_id}
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "queued")
+        .values(
+            status="saving",
+            session_id=session_id,
+            staged_content_id=content_id,
+            revision=images.c.revision + 1,
+            updated_at=now,
+            **values,
+        )
+    )
+    if done.rowcount != 1:
+        check_queued(connection, image_id)
+        raise NotQueuedError(image_id, "claimed by another upload")
+
+
+def check_queued(connection: Connection, image_id: ImageId) -> None:
+    """Raise NotQueuedError or ImageNotFoundError when an image takes no data now; the claim decides for good."""
+    status = connection.execute(select(images.c.status).where(images.c.id == image_id)).scalar()
+    if status is None or status == "deleted":
+        raise ImageNotFoundError(image_id)
+    if status != "queued":
+        raise NotQueuedError(image_id, status)
+
+
+def beat_upload(connection: Connection, session_id: SessionId, image_id: ImageId) -> None:
+    """H, for a save whose image may be deleted meanwhile. Raises: SessionFencedError, ImageDeletedError."""
+    beat(connection, session_id)
+    check_claimed(connection, session_id, image_id)
+
+
+def check_claimed(connection: Connection, session_id: SessionId, image_id: ImageId) -> None:
+    """Raise ImageDeletedError when an image is no longer being saved by the session; the commit decides for good."""
+    claimed = select(images.c.id).where(
+        images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id
+    )
+    if connection.execute(claimed).first() is None:
+        raise ImageDeletedError(image_id, _DELETED)
+
+
+def release(connection: Connection, session_id: SessionId, image_id: ImageId) -> bool:
+    """Q2: end a failed save and make its image queued again; its content is left for a collection.
+
+    Returns: False when the image is not this session's any more: deleted, or given back by a collection.
+    """
+    close_session(connection, session_id)
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)
+        .values(status="queued", session_id=None, staged_content_id=None, updated_at=now_us(connection))
+    )
+    return bool(done.rowcount == 1)
+
+
+def staged_content(connection: Connection, image_id: ImageId) -> ContentId:
+    """Return the content that an image keeps aside. Raises: ImageNotFoundError, BadStatusError when there is none."""
+    row = connection.execute(select(images.c.status, images.c.staged_content_id).where(images.c.id == image_id)).first()
+    if row is None or row.status == "deleted":
+        raise ImageNotFoundError(image_id)
+    if row.status != "uploading" or row.staged_content_id is None:
+        raise BadStatusError(image_id, row.status, "nothing is staged for it")
+    return ContentId(row.staged_content_id)
+
+
+def adopt_staged(
+    connection: Connection,
+    session_id: SessionId,
+    image_id: ImageId,
+    content_id: ContentId,
+    virtual_size: int | None,
+    recorded_revision: int,
+) -> None:
+    """Q5: what was staged becomes the image's, which is active; closes the session.
+
+    Raises: SessionFencedError, ImageNotFoundError, BadStatusError; all mean roll back.
+    """
+    if not close_session(connection, session_id):
+        raise SessionFencedError(session_id)
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "uploading", images.c.staged_content_id == content_id)
+        .values(
+            status="active",
+            content_id=content_id,
+            staged_content_id=None,
+            session_id=session_id,
+            virtual_size=virtual_size,
+            updated_at=now_us(connection),
+        )
+    )
+    if done.rowcount != 1:
+        staged_content(connection, image_id)
+        raise BadStatusError(image_id, "uploading", "something else was staged meanwhile")
+    note_changes_since(connection, image_id, recorded_revision)
+
+
+def unstage(connection: Connection, image_id: ImageId) -> None:
+    """Q6: give up what was staged; the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "uploading")
+        .values(status="queued", session_id=None, staged_content_id=None, updated_at=now_us(connection))
+    )
+    if done.rowcount != 1:
+        staged_content(connection, image_id)
+
+
+def end_dead_saves(connection: Connection) -> int:
+    """Q3: end what sessions no longer open were saving: registered images are queued again, others deleted."""
+    now = now_us(connection)
+    over = select(sessions.c.session_id).where(sessions.c.state != "open")
+    dead = (images.c.status == "saving", images.c.session_id.in_(over))
+    queued = connection.execute(
+        update(images)
+        .where(*dead, images.c.registered)
+        .values(status="queued", session_id=None, staged_content_id=None, updated_at=now)
+    )
+    # What the first statement has queued is not being saved any more.
+    deleted = connection.execute(
+        update(images)
+        .where(*dead, images.c.registered.is_(False))
+        .values(status="deleted", deleted_at=now, updated_at=now)
+    )
+    return int(queued.rowcount) + int(deleted.rowcount)
+
+
+__all__ = [
+    "adopt_staged",
+    "beat_upload",
+    "check_claimed",
+    "check_queued",
+    "claim_queued",
+    "end_dead_saves",
+    "release",
+    "staged_content",
+    "unstage",
+]
