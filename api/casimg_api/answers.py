@@ -1,9 +1,14 @@
-"""What handlers send back when all went well."""
+"""What goes back: documents and nothing from handlers, refusals from what stands before them."""
 
 import json
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from casimg_api.context import Call
+from casimg_api.errors import HttpError, error_body
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 JSON: Final = "application/json"
 
@@ -19,3 +24,11 @@ def send_nothing(call: Call, status: int = 204) -> None:
     """Answer that it is done."""
     call.resp.status = status
     call.resp.data = None
+
+
+def refuse(environ: "WSGIEnvironment", start_response: "StartResponse", error: HttpError) -> Iterable[bytes]:
+    """Answer a request with an error, outside of handlers."""
+    body = error_body(error, environ.get("HTTP_ACCEPT", ""), environ["REQUEST_METHOD"])
+    headers = {**error.headers, "Content-Type": body.content_type, "Content-Length": str(len(body.data))}
+    start_response(body.status_line, list(headers.items()))
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body.data]
