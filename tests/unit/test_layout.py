@@ -22,7 +22,8 @@ LAYERS = (
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
-    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"},
+    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"}
+    | {"hashing", "registry", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
