@@ -59,7 +59,8 @@ def serve(
     def make() -> "WSGIApplication":
         return make_app(casimg.open(path), config)
 
-    casimg.open(path).close()  # what is wrong with it is told here, in one line, not by every worker
+    with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
+        make_app(opened, config)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
     serve_app(make, server.host, server.port, server.workers, server.threads)
 
