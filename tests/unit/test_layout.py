@@ -141,6 +141,23 @@ def test_the_library_does_not_know_the_facade() -> None:
     ] == []
 
 
+FACADE_BUILDS_ON = {"casimg", "casimg.catalog", "casimg.cli.app", "casimg.errors", "casimg.ids"} | {
+    *("casimg.registry", "casimg.repository"),
+}
+"""What of the library the HTTP facade may import: what users call, its values and errors, and the command line."""
+
+
+def test_the_facade_stands_on_top() -> None:
+    """casimg_api reaches for no part of the library, only for what is made to be called."""
+    found = {
+        name
+        for path in sorted((ROOT / "api").rglob("*.py"))
+        for name in imports_of(path.read_text(), set(LIBRARY))
+        if name.split(".")[0] == "casimg"
+    }
+    assert found <= FACADE_BUILDS_ON
+
+
 def test_pyproject_lists_every_package() -> None:
     """The wheel holds every package of the tree, and the list names none that is gone."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
