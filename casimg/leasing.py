@@ -16,15 +16,13 @@ from typing import Final
 from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
-from casimg.catalog import Catalog, ImageRow, reading
+from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
 from casimg.errors import CasimgError, ImageNotFoundError
 from casimg.ids import ContentId
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.leasing")
 LEASE_DURATION_S: Final = 3600.0
-_READABLE: Final = ("active", "deactivated")
-"""A deactivated image has its data; that only some may read it is for their callers to hold."""
 _left: dict[str, set[str]] = {}
 """By repository: leases of reads of this process that are over, and whose row could not be removed (a full disk)."""
 
@@ -113,9 +111,9 @@ class ReadLease:
 def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
-    Raises: ImageNotFoundError when the image has no data, or is deleted, or its content went meanwhile.
+    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    if image.status not in _READABLE or image.content_id is None:
+    if image.status not in STORED_STATUSES or image.content_id is None:
         raise ImageNotFoundError(image.id)
     lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))
     try:

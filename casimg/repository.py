@@ -30,6 +30,7 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.gc.plan import CollectionPlan
     from casimg.image_file import ImageFile
+    from casimg.registry import Registry
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
@@ -217,8 +218,8 @@ class Repository:
         row = self._wiring.catalog.find(parent)
         fields = ImageFields(
             name,
-            disk_format or row.disk_format,
-            row.container_format,
+            disk_format or row.disk_format or "raw",
+            row.container_format or "bare",
             row.owner,
             row.visibility,
             dict(row.properties) if properties is None else dict(properties),
@@ -340,7 +341,7 @@ class Repository:
         self._wiring.check_open()
         root = self._wiring.catalog.find(ref)
         rows = self._wiring.catalog.images(include_deleted=True)
-        found = [image_of(row) for row in descendants(rows, root.id) if row.status == "active"]
+        found = [image_of(row) for row in descendants(rows, root.id) if row.status != "deleted"]
         decisions = decide(found, KeepRules(keep_last, keep_daily, keep_weekly))
         for decision in decisions:
             if not decision.kept and not dry_run:
@@ -415,6 +416,13 @@ class Repository:
         row = self._wiring.catalog.find(ref)
         updating.delete(self._wiring, row.id)
         return image_of(row)
+
+    def registry(self) -> "Registry":
+        """Return the images as Glance knows them: queued, edited, shared, listed by who may see them."""
+        from casimg.registry import Registry
+
+        self._wiring.check_open()
+        return Registry(self._wiring)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.

@@ -38,7 +38,8 @@ def check_change(image: ImageRow, change: ImageChange) -> None:
     if both:
         raise InputError(f"the property {both[0]!r} is both set and unset")
     ImageFields(
-        name=image.name if change.name is None else change.name,
+        # One without a name may stay so.
+        name=image.name or image.id if change.name is None else change.name,
         visibility=image.visibility if change.visibility is None else change.visibility,
         properties=change.properties,
     ).check()

@@ -23,7 +23,8 @@ LAYERS = (
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
-    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"},
+    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
+    | {"hashing", "registry", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
