@@ -128,9 +128,7 @@ def _sorting(fields: Fields) -> tuple[tuple[str, bool], ...]:
             raise HttpError(400, "Number of sort dirs does not match the number of sort keys")
     for key in keys:
         if key not in SORT_KEYS:
-            raise HttpError(
-                400, f"Invalid sort key: {key}. It must be one of the following: {', '.join(SORT_KEYS)}."
-            )
+            raise HttpError(400, f"Invalid sort key: {key}. It must be one of the following: {', '.join(SORT_KEYS)}.")
     for direction in directions:
         if direction not in ("asc", "desc"):
             raise HttpError(400, f"Invalid sort direction: {direction}")

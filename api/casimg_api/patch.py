@@ -129,9 +129,7 @@ def _operation_v21(item: dict[str, Any]) -> tuple[Operation, object]:
 def _operation_v20(item: dict[str, Any]) -> tuple[Operation, object]:
     found = [op for op in OPERATIONS if op in item]
     if len(found) != 1:
-        raise HttpError(
-            400, 'Operation objects must contain exactly one member named "add", "remove", or "replace".'
-        )
+        raise HttpError(400, 'Operation objects must contain exactly one member named "add", "remove", or "replace".')
     return cast(Operation, found[0]), item[found[0]]
 
 
