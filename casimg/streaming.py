@@ -3,8 +3,8 @@
 End of the way of the data for whoever sends an image on: what a restore is to a file, this is to a socket. A stream
 hands out parts; while one is on its way, the next segments are read, decoded and checked.
 
-Memory: every stream may hold one segment, and all of them together a number of segments more, whatever they are read by
-and however slowly. So one reader uses all cores, and a thousand slow ones keep a segment each.
+Memory: every stream may hold one segment, and more while there are some left of those that all share
+(`casimg.workers`). So one reader uses all cores, and a thousand slow ones keep a segment each.
 
 What it must not know: HTTP.
 """
@@ -12,65 +12,24 @@ What it must not know: HTTP.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
 from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
-from casimg.constants import KIB, SEGMENT_SIZE
+from casimg.constants import KIB
 from casimg.ids import NodeId
+from casimg.ingest import thread_count
 from casimg.leasing import open_leased
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
 from casimg.wiring import Wiring
+from casimg.workers import Workers
 
 PART_SIZE: Final = 256 * KIB
 """Bytes of a part: small enough to stay in a core's cache from the copy to the socket."""
 _ZEROS: Final = bytes(PART_SIZE)
-
-
-class ReadAhead:
-    """Threads and buffers that decode segments for any number of streams.
-
-    Args:
-        threads: how many segments are decoded at once.
-        extra_count: how many segments all streams together may hold beside the one that each may always have.
-    Threads: any. Fork: a child needs its own.
-    """
-
-    def __init__(self, threads: int, extra_count: int = 16) -> None:
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-stream")
-        self._lock = threading.Lock()
-        self._free: list[bytearray] = []
-        self._extra_count = extra_count
-        self._extra_used = 0
-
-    def take(self, *, extra: bool) -> bytearray | None:
-        """Return a segment buffer of any content; None when it would be an extra one and there are no more."""
-        with self._lock:
-            if extra:
-                if self._extra_used >= self._extra_count:
-                    return None
-                self._extra_used += 1
-            # A fresh buffer costs the kernel's zeroing of its pages: used ones are kept, as many as one reader needs.
-            return self._free.pop() if self._free else bytearray(SEGMENT_SIZE)
-
-    def give(self, buffer: bytearray, *, extra: bool) -> None:
-        """Take a buffer back."""
-        with self._lock:
-            self._extra_used -= extra
-            if len(self._free) < self.threads + 2:
-                self._free.append(buffer)
-
-    def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Run `job` on one of the threads."""
-        return self._pool.submit(job)
-
-    def close(self) -> None:
-        """End the threads; streams that are open end with an error."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(slots=True)
@@ -78,7 +37,6 @@ class _Read:
     """A piece that is being read, or zeros."""
 
     piece: Piece
-    extra: bool = False
     buffer: bytearray | None = None
     future: "Future[None] | None" = None
 
@@ -89,23 +47,25 @@ class ContentStream:
     An iterator of `bytes`; whoever has it closes it, also in the middle.
 
     Args:
+        workers: threads and buffers, shared with others.
         on_close: called once.
     Threads: one at a time.
     """
 
     def __init__(
-        self, reader: ContentReader, ahead: ReadAhead, start: int, end: int, on_close: Callable[[], None] = lambda: None
+        self, reader: ContentReader, workers: Workers, start: int, end: int, on_close: Callable[[], None] = lambda: None
     ) -> None:
         if not 0 <= start <= end <= reader.tree.size:
             raise ValueError(f"range {start} to {end} is not within a content of {reader.tree.size} bytes")
         self.size = end - start
         self._reader = reader
-        self._ahead = ahead
+        self._workers = workers
         self._on_close = on_close
         self._plan = pieces(reader, start, end)
         self._next: Piece | None = None
         self._running: deque[_Read] = deque()
-        self._has_own = False  # the one buffer that needs no leave
+        self._held_count = 0
+        self._lock = threading.Lock()
         self._parts = self._hand_out()
         self._closed = False
 
@@ -156,19 +116,18 @@ class ContentStream:
 
     def _read_on(self) -> None:
         """Begin to read pieces, as far ahead as there are threads and buffers."""
-        while len(self._running) <= self._ahead.threads:
+        while len(self._running) <= self._workers.threads:
             piece = self._next or next(self._plan, None)
             self._next = piece
             if piece is None:
                 return
             read = _Read(piece)
             if piece.leaf is not None:
-                read.extra = self._has_own
-                read.buffer = self._ahead.take(extra=read.extra)
+                read.buffer = self._workers.buffers.take(self._held_count)
                 if read.buffer is None:
                     return
-                self._has_own = True
-                read.future = self._ahead.submit(self._job(piece, piece.leaf, read.buffer))
+                self._held_count += 1
+                read.future = self._workers.pool.submit(self._job(piece, piece.leaf, read.buffer))
             self._running.append(read)
             self._next = None
 
@@ -182,11 +141,11 @@ class ContentStream:
         return job
 
     def _give(self, read: _Read) -> None:
-        if read.buffer is not None:
-            self._ahead.give(read.buffer, extra=read.extra)
-            read.buffer = None
-            if not read.extra:
-                self._has_own = False
+        with self._lock:  # after a close a worker gives back what it was reading into
+            buffer, read.buffer = read.buffer, None
+            if buffer is not None:
+                self._held_count -= 1
+                self._workers.buffers.give(buffer, self._held_count)
 
 
 def _zeros(size: int) -> Iterator[bytes]:
@@ -203,16 +162,19 @@ def _slices(buffer: bytearray, size: int) -> Iterator[bytes]:
 
 
 def open_stream(
-    wiring: Wiring, image: ImageRow, ahead: ReadAhead, start: int = 0, end: int | None = None
+    wiring: Wiring, image: ImageRow, start: int = 0, end: int | None = None, *, threads: int = 0
 ) -> ContentStream:
     """Open bytes [start, end) of an image under a lease that ends when the stream is closed.
 
-    Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that is
-    not within it.
+    Args:
+        threads: cores to use, together with all other streams of this process; 0 for all, at most 8.
+    Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that
+        is not within it.
     """
     reader, lease = open_leased(wiring, image)
     try:
-        return ContentStream(reader, ahead, start, reader.tree.size if end is None else end, lease.end)
+        workers = wiring.workers("stream", thread_count(threads))
+        return ContentStream(reader, workers, start, reader.tree.size if end is None else end, lease.end)
     except BaseException:
         lease.end()
         raise

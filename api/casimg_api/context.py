@@ -3,12 +3,10 @@
 Handlers take a `Call` first, then what their path names; they never see headers of identity.
 """
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casimg.registry import Viewer
-from casimg.streaming import ReadAhead
 
 if TYPE_CHECKING:
     import falcon
@@ -54,7 +52,6 @@ class Services:
     config: "Config"
     policy: "Policy"
     schemas: "Schemas"
-    read_ahead: ReadAhead = field(default_factory=lambda: ReadAhead(min(8, len(os.sched_getaffinity(0)))))
 
 
 @dataclass(frozen=True, slots=True)

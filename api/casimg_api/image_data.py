@@ -151,7 +151,7 @@ def download(call: Call, image_id: str) -> None:
         return
     found = _asked_range(call, row.size, tag)
     start, end = (0, row.size) if found is None else found
-    stream = call.registry.stream(row, call.services.read_ahead, start, end)
+    stream = call.registry.stream(row, start, end)
     try:
         stream.begin()
     except BaseException:

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import casimg
+from casimg.assemble import ContentReader
 from casimg.constants import MIB, SEGMENT_SIZE
 from casimg.pieces import pieces
 from casimg.repository import Repository
-from casimg.streaming import PART_SIZE, ReadAhead, open_stream
+from casimg.streaming import PART_SIZE, ContentStream
+from casimg.workers import SegmentBuffers, Workers
 from tests.conftest import mixed_bytes
 
 _SIZE = 3 * SEGMENT_SIZE + SEGMENT_SIZE // 2 + 777
@@ -30,6 +32,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
         yield repo
 
 
+def _reader(repo: Repository) -> ContentReader:
+    content_id = repo._wiring.catalog.find("a").content_id
+    assert content_id is not None
+    return repo._wiring.reader(content_id)
+
+
 @given(
     start=st.one_of(st.integers(0, _SIZE), st.sampled_from([0, SEGMENT_SIZE - 1, SEGMENT_SIZE, 2 * SEGMENT_SIZE])),
     size=st.one_of(st.integers(0, _SIZE), st.sampled_from([0, 1, PART_SIZE, SEGMENT_SIZE, SEGMENT_SIZE + 1])),
@@ -38,29 +46,26 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
 )
 def test_a_range_is_what_was_put(stored: Repository, start: int, size: int, threads: int, extra_count: int) -> None:
     """Parts joined are the bytes of the range, for any threads and buffers, and every part is one for a socket."""
-    wiring = stored._wiring
     end = min(_SIZE, start + size)
-    ahead = ReadAhead(threads, extra_count)
-    stream = open_stream(wiring, wiring.catalog.find("a"), ahead, start, end)
+    workers = Workers("test", threads, SegmentBuffers(extra_count))
+    stream = ContentStream(_reader(stored), workers, start, end)
     try:
         parts = list(stream)
     finally:
         stream.close()
-        ahead.close()
+        workers.close()
     assert b"".join(parts) == _DATA[start:end]
     assert stream.size == end - start
     assert all(isinstance(part, bytes) and 0 < len(part) <= PART_SIZE for part in parts)
+    assert workers.buffers.extra_used_count == 0
 
 
 @given(start=st.integers(0, _SIZE), size=st.integers(0, _SIZE))
 def test_pieces_cover_a_range(stored: Repository, start: int, size: int) -> None:
     """Pieces follow each other without a gap, within one segment each unless they are zeros."""
-    wiring = stored._wiring
-    content_id = wiring.catalog.find("a").content_id
-    assert content_id is not None
     end = min(_SIZE, start + size)
     at = start
-    for piece in pieces(wiring.reader(content_id), start, end):
+    for piece in pieces(_reader(stored), start, end):
         assert piece.size > 0
         if piece.leaf is not None:
             assert piece.number * SEGMENT_SIZE + piece.start == at
@@ -71,14 +76,12 @@ def test_pieces_cover_a_range(stored: Repository, start: int, size: int) -> None
 
 def test_many_streams_at_once_read_right(stored: Repository) -> None:
     """Streams that share threads and buffers do not mix their bytes."""
-    wiring = stored._wiring
-    row = wiring.catalog.find("a")
-    ahead = ReadAhead(2, 3)
+    workers = Workers("test", 2, SegmentBuffers(3))
     found: dict[int, bool] = {}
 
     def read(number: int) -> None:
         start, end = number * 100_003, _SIZE - number * 70_001
-        stream = open_stream(wiring, row, ahead, start, end)
+        stream = ContentStream(_reader(stored), workers, start, end)
         try:
             found[number] = b"".join(stream) == _DATA[start:end]
         finally:
@@ -89,5 +92,6 @@ def test_many_streams_at_once_read_right(stored: Repository) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    ahead.close()
+    workers.close()
     assert found == dict.fromkeys(range(12), True)
+    assert workers.buffers.extra_used_count == 0
