@@ -19,7 +19,8 @@ from casimg_api.rules import check_count, check_name, check_reserved, plain_int
 V20: Final = "application/openstack-images-v2.0-json-patch"
 V21: Final = "application/openstack-images-v2.1-json-patch"
 ACCEPT_PATCH: Final = f"{V20}, {V21}"
-OPERATIONS: Final = ("add", "remove", "replace")
+Operation = Literal["add", "remove", "replace"]
+OPERATIONS: Final[tuple[Operation, ...]] = ("add", "remove", "replace")
 
 READ_ONLY: Final = frozenset(
     {
@@ -44,8 +45,6 @@ FIELD_OF: Final = {
 _DEPTHS: Final = {"locations": {"add": 2, "remove": 2, "replace": 1}}
 _FORMATS: Final = frozenset({"disk_format", "container_format"})
 _OPEN_FOR_FORMATS: Final = frozenset({"queued", "importing"})
-
-Operation = Literal["add", "remove", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _change(media_type: str, item: Any, validate: Callable[[dict[str, Any]], Non
 
 def _operation_v21(item: dict[str, Any]) -> tuple[Operation, object]:
     op = item.get("op")
-    if not isinstance(op, str) or op not in OPERATIONS:
+    if op not in OPERATIONS:
         raise HttpError(400, f"Invalid operation: `{op}`. It must be one of the following: {', '.join(OPERATIONS)}.")
     if "path" not in item:
         raise HttpError(400, "Unable to find 'path' in JSON Schema change")
@@ -130,7 +129,7 @@ def _operation_v20(item: dict[str, Any]) -> tuple[Operation, object]:
     found = [op for op in OPERATIONS if op in item]
     if len(found) != 1:
         raise HttpError(400, 'Operation objects must contain exactly one member named "add", "remove", or "replace".')
-    return cast(Operation, found[0]), item[found[0]]
+    return found[0], item[found[0]]
 
 
 def decode_pointer(pointer: object) -> tuple[str, ...]:
