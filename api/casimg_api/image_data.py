@@ -151,12 +151,7 @@ def download(call: Call, image_id: str) -> None:
         return
     found = _asked_range(call, row.size, tag)
     start, end = (0, row.size) if found is None else found
-    stream = call.registry.stream(row, start, end)
-    try:
-        stream.begin()
-    except BaseException:
-        stream.close()
-        raise
+    stream = _open(call, row, start, end)
     resp = call.resp
     resp.status = 200 if found is None else 206
     resp.content_type = OCTETS
@@ -168,6 +163,20 @@ def download(call: Call, image_id: str) -> None:
     if found is not None:
         resp.set_header("Content-Range", f"bytes {start}-{end - 1}/{row.size}")
     resp.stream = Sending(stream, row.id, call.request_id)
+
+
+def _open(call: Call, row: ImageRow, start: int, end: int) -> ContentStream:
+    """Return a stream whose first part is there: what is wrong with it can still be told by a status."""
+    try:
+        stream = call.registry.stream(row, start, end)
+        try:
+            stream.begin()
+        except BaseException:
+            stream.close()
+            raise
+    except ImageNotFoundError:  # deleted since it was looked up
+        raise HttpError(404) from None
+    return stream
 
 
 def _asked_range(call: Call, size: int, tag: str) -> tuple[int, int] | None:
