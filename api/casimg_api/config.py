@@ -27,7 +27,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 9292
     workers: int = 1
-    threads: int = 16
+    threads: int = 64
     public_endpoint: str = ""
     json_body_size_max: int = 1 << 20
 

@@ -38,6 +38,8 @@ def serve(make: "Callable[[], WSGIApplication]", host: str, port: int, workers: 
         "worker_class": "gthread",
         "limit_request_line": 8190,
         "timeout": 0,  # an upload may take hours
+        "graceful_timeout": 60,  # so long a stop waits for what has begun
+        "keepalive": 65,  # idle connections take no thread
         "control_socket_disable": True,
     }
     _Server(make, options).run()

@@ -12,6 +12,8 @@ from typing import Final, Protocol
 from casimg_api.errors import HttpError
 from casimg_api.inspection import FormatRefusedError, Inspection
 
+PART_SIZE_MAX: Final = 256 << 10
+"""Several parts wait for the hashes: with small ones many uploads at once stay small."""
 _DRAIN_SIZE_MAX: Final = 1 << 30
 _DRAIN_TIME_MAX_S: Final = 20.0
 _DRAIN_PART_SIZE: Final = 256 << 10
@@ -70,7 +72,7 @@ class UploadBody:
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end. Raises: ClientGoneError, HttpError 413."""
-        part = self._next(size)
+        part = self._next(min(size, PART_SIZE_MAX))
         self.size += len(part)
         for limit in self._limits:
             limit.check(self.size)
