@@ -1,38 +1,31 @@
-"""Servers for tests: one for many that agree on a configuration, or one of a test's own."""
+"""One server with static tokens for all tests of the facade on a socket; each test makes images of its own."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-import casimg
-from tests.integration.api.serving import Server, start
-
-Serve = Callable[..., Server]
+from tests.api_serving import Client, serving, site
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server without authentication over a new repository, shared by the tests of a module."""
-    folder = tmp_path_factory.mktemp("served")
-    casimg.create(folder / "repository").close()
-    served = start(folder / "repository", folder / "server.log")
-    yield served
-    served.stop()
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server, called by nobody in particular."""
+    with serving("--config", str(site(tmp_path_factory.mktemp("site")))) as client:
+        yield client
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start servers over one new repository; they are stopped when the test ends."""
-    casimg.create(tmp_path / "repository").close()
-    started: list[Server] = []
+def admin(server: Client) -> Client:
+    return server.as_("admin")
 
-    def begin(config: str = "", *options: str) -> Server:
-        served = start(tmp_path / "repository", tmp_path / f"server-{len(started)}.log", config, *options)
-        started.append(served)
-        return served
 
-    yield begin
-    for served in started:
-        if served.process.poll() is None:
-            served.stop()
+@pytest.fixture
+def alice(server: Client) -> Client:
+    """A member of project p-alice."""
+    return server.as_("alice")
+
+
+@pytest.fixture
+def bob(server: Client) -> Client:
+    """A member of project p-bob."""
+    return server.as_("bob")

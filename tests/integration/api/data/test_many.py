@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from tests.integration.api.conftest import Serve
-from tests.integration.api.serving import Server
+from tests.integration.api.data.conftest import Serve
+from tests.integration.api.data.serving import Server
 
 _COUNT = 64
 _BLOCK = 1 << 20

@@ -9,8 +9,8 @@ import pytest
 
 from casimg.constants import SEGMENT_SIZE
 from tests.conftest import mixed_bytes
-from tests.integration.api.conftest import Serve
-from tests.integration.api.serving import Server, read_answer
+from tests.integration.api.data.conftest import Serve
+from tests.integration.api.data.serving import Server, read_answer
 
 _DATA = bytes(mixed_bytes(3 * SEGMENT_SIZE + 12_345))
 

@@ -12,8 +12,8 @@ import pytest
 import casimg
 from casimg.constants import SEGMENT_SIZE
 from tests.conftest import mixed_bytes
-from tests.integration.api.conftest import Serve
-from tests.integration.api.serving import Server, chunk, status_of
+from tests.integration.api.data.conftest import Serve
+from tests.integration.api.data.serving import Server, chunk, status_of
 from tests.unit.api import hostile
 
 _DATA = bytes(mixed_bytes(2 * SEGMENT_SIZE + 4321, seed=11))
