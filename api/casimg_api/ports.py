@@ -1,12 +1,11 @@
 """What the facade needs of the library, as Protocols: the tests and the type checker hold `casimg` against them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from casimg.catalog import ImageRow, MemberRow, UsageRow
 from casimg.ids import ImageId
 from casimg.registry import Edit, Inspected, NewEntry, Query, Viewer
-from casimg.source import SourceLike
 from casimg.streaming import ContentStream
 
 
@@ -21,7 +20,7 @@ class RegistryPort(Protocol):
     def upload(
         self,
         image_id: ImageId,
-        source: SourceLike,
+        source: Iterable[bytes],
         *,
         size: int | None = None,
         parent_id: ImageId | None = None,

@@ -5,7 +5,7 @@ client wait, not the memory grow.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -43,7 +43,7 @@ class SizeLimit:
 
 
 class UploadBody:
-    """A binary file for the ingest to read.
+    """A binary file for the ingest to read, or to go through by parts.
 
     Args:
         stream: the server's; one that ends a chunked body itself.
@@ -79,6 +79,9 @@ class UploadBody:
         if self._inspection is not None and part:
             self._inspection.feed(part)
         return part
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(PART_SIZE_MAX), b"")
 
     def finish(self) -> int | None:
         """Return the virtual size of what has come, when that is known. Raises: HttpError 415."""
