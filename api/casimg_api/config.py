@@ -28,6 +28,7 @@ class ServerConfig:
     port: int = 9292
     workers: int = 1
     threads: int = 64
+    idle_timeout_s: int = 600
     public_endpoint: str = ""
     json_body_size_max: int = 1 << 20
 
@@ -176,6 +177,7 @@ class Config:
             ("server.port", server.port, 0, 65535),
             ("server.workers", server.workers, 1, 1024),
             ("server.threads", server.threads, 1, 1024),
+            ("server.idle_timeout_s", server.idle_timeout_s, 0, 1 << 30),
             ("server.json_body_size_max", server.json_body_size_max, 1024, 1 << 30),
             ("auth.max_request_id_length", auth.max_request_id_length, 0, 16384),
             ("images.limit_param_default", self.images.limit_param_default, 1, 1 << 20),

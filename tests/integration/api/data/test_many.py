@@ -107,3 +107,24 @@ def test_a_server_that_is_told_to_stop_ends_what_it_began(serve: Serve) -> None:
     stopper.join()
     assert answer.startswith(b"HTTP/1.1 204")
     assert ended == [0]
+
+
+def test_a_client_that_stands_still_is_let_go(serve: Serve) -> None:
+    """One that neither sends nor takes a byte for too long loses its thread; its upload is queued again."""
+    server = serve("[server]\nidle_timeout_s = 1\n")
+    made, stored = server.create(), server.create()
+    assert server.upload(stored, bytes(b"".join(_random(48 * _BLOCK, 1)))).status == 204
+    with (
+        server.begin_upload(made, 100) as sender,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as taker,
+    ):
+        sender.sendall(b"x")
+        taker.sendall(f"GET /v2/images/{stored}/file HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        server.wait_for_status(made, "saving")
+        server.wait_for_status(made, "queued")
+        time.sleep(2)
+        taken = 0
+        while count := len(taker.recv(_BLOCK)):
+            taken += count
+        assert taken < 48 * _BLOCK
+    assert server.upload(made, b"x").status == 204
