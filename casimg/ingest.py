@@ -259,9 +259,7 @@ class Ingest:
         """Wait for the jobs that run; those not begun are dropped."""
         jobs: list[Future[Any]] = [item for item in self._cutting if isinstance(item, Future)]
         jobs += [future for _, future in self._encoding]
-        for job in jobs:
-            job.cancel()
-        wait(jobs)
+        wait([job for job in jobs if not job.cancel()])
         # The manifest's builder knows this object, so it dies late; its buffers are too large to wait for that.
         self._cutting.clear()
         self._encoding.clear()

@@ -1,5 +1,7 @@
-"""How many bytes may still come: the largest image, and what is left to a project. Sizes are plain bytes, as clients see
-them: what is shared or compressed counts in full."""
+"""How many bytes may still come: the largest image, and what is left to a project.
+
+Sizes are plain bytes, as clients see them: what is shared or compressed counts in full.
+"""
 
 from functools import partial
 

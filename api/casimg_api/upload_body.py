@@ -1,7 +1,7 @@
 """The bytes of an upload as they come off the connection: counted, bounded, inspected, and known to be whole.
 
-Nothing of them is kept here: each part goes on to the ingest before the next one is read, so a slow repository makes the
-client wait, not the memory grow.
+Nothing of them is kept here: each part goes on to the ingest before the next one is read, so a slow repository makes
+the client wait, not the memory grow.
 """
 
 import time

@@ -7,6 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def main() -> int:
     for number in range(options.rounds):
         blocks, fresh = disk_blocks(size, 1), disk_blocks(size, 100 + number)
         for one in there:
-            rows.take(one, "speeds", 1, lambda server, b=blocks, f=fresh: trials.speeds(server, b, f))  # type: ignore[misc]
+            rows.take(one, "speeds", 1, partial(trials.speeds, blocks=blocks, fresh=fresh))
         say(f"round {number + 1} of {options.rounds}")
     for one in there:
         rows.take(one, "ahead", 1, trials.ahead)

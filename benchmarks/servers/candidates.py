@@ -6,15 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
-
-from collections.abc import Iterator
 
 APPLICATION: Final = "benchmarks.servers.application:application"
 _BIN: Final = Path(sys.executable).parent
@@ -61,7 +59,8 @@ def _granian(port: int, processes: int, threads: int) -> list[str]:
 
 def _waitress(port: int, processes: int, threads: int) -> list[str]:  # noqa: ARG001 - it has one process
     limits = ["--max-request-body-size", str(1 << 40), "--channel-timeout", "600"]
-    return [str(_BIN / "waitress-serve"), "--listen", f"127.0.0.1:{port}", "--threads", str(threads), *limits, APPLICATION]
+    place = ["--listen", f"127.0.0.1:{port}", "--threads", str(threads)]
+    return [str(_BIN / "waitress-serve"), *place, *limits, APPLICATION]
 
 
 def _uwsgi(port: int, processes: int, threads: int) -> list[str]:

@@ -218,7 +218,7 @@ def test_an_image_beyond_the_cap(serve: Serve, tmp_path: Path, chunked: bool) ->
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_project_beyond_its_quota(serve: Serve, chunked: bool) -> None:
-    """Images of a project add up in plain bytes, also equal ones; what goes beyond is 413 and the image stays queued."""
+    """Images of a project add up in plain bytes, also equal ones; what goes beyond is 413, and the image is queued."""
     served = serve('[data]\nuser_storage_quota = "7MB"\n')
     data = _DATA[: 3 << 20]
     first, second, third = (served.create() for _ in range(3))
