@@ -81,7 +81,7 @@ def one_chunk(server: Running, size: int) -> dict[str, int]:
             connection.sendall(block)
         connection.sendall(b"\r\n0\r\n\r\n")
         status_of(connection)
-    return {"one_chunk_rss_anon": watch.stop() - before.peak}
+    return {"one_chunk_growth": watch.stop() - before.peak}
 
 
 def cut(server: Running) -> dict[str, str]:
