@@ -24,7 +24,7 @@ LAYERS = (
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"hashing", "registry", "uploading", "workers"},
+    | {"buffers", "entry", "hashing", "read_ahead", "registry", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
