@@ -34,6 +34,7 @@ from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
     from casimg.image_file import ImageFile
+    from casimg.streaming import ContentStream
 
 Rows = list[ImageRow]
 Members = list[MemberRow]  # the method `list` hides the type inside the class
@@ -225,6 +226,21 @@ class Registry:
             raise BadStatusError(image_id, row.status, "it has no data")
         reader, lease = open_leased(self._wiring, row)
         return ImageFile(reader, self._wiring.check_open, lease.end)
+
+    def stream(self, image: ImageRow, start: int = 0, end: int | None = None) -> "ContentStream":
+        """Open bytes [start, end) of an image as parts that are read ahead, also of a deactivated one.
+
+        Whoever has the stream closes it: until then what it reads is not collected, even when the image is deleted.
+
+        Args:
+            image: as `show` gave it.
+            end: exclusive; None for all that follows.
+        Raises: ImageNotFoundError when it has no data or was deleted meanwhile, DamageError.
+        """
+        from casimg.streaming import open_stream  # noqa: PLC0415
+
+        self._wiring.check_open()
+        return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads)
 
     def deactivate(self, image_id: ImageId) -> None:
         """Let an image be downloaded no more; again is harmless. Raises: ImageNotFoundError, BadStatusError."""

@@ -5,6 +5,7 @@ Its one task beyond holding parts is to make the index cover what is about to be
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
 from casimg.packing import PackLine
+from casimg.read_ahead import ReadAhead
 from casimg.reserve import Reserve
 
 _log = logging.getLogger("casimg.index")
@@ -89,6 +91,8 @@ class Wiring:
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
     shared: SharedMemory = field(default_factory=SharedMemory)
+    _read_ahead: ReadAhead | None = None
+    _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -96,6 +100,13 @@ class Wiring:
             raise ClosedError(f"repository {self.path}")
         if os.getpid() != self.opened_pid:
             raise ForkError(self.opened_pid, os.getpid())
+
+    def read_ahead(self, threads: int) -> ReadAhead:
+        """Return what all streams share; the first one says with how many threads."""
+        with self._read_ahead_lock:
+            if self._read_ahead is None:
+                self._read_ahead = ReadAhead(threads)
+            return self._read_ahead
 
     def chunker(self) -> Chunker:
         """Return the repository's chunker. Raises: NativeMissingError."""
@@ -213,6 +224,8 @@ class Wiring:
         """Close every part; twice is harmless."""
         if not self.closed:
             self.closed = True
+            if self._read_ahead is not None:
+                self._read_ahead.close()
             self.index.close()
             self.catalog.close()
             self.backend.close()

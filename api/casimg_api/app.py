@@ -17,6 +17,7 @@ from casimg_api import (
     cache,
     discovery,
     image_actions,
+    image_data,
     image_locations,
     image_members,
     image_tags,
@@ -46,6 +47,7 @@ _log = logging.getLogger("casimg_api.app")
 
 ROUTES: Final[tuple[Route, ...]] = (
     *images.ROUTES,
+    *image_data.ROUTES,
     *image_members.ROUTES,
     *image_tags.ROUTES,
     *image_actions.ROUTES,

@@ -21,9 +21,10 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
-    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "registry", "uploading"},
+    | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {"records", "recovering"}
+    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
+    | {"buffers", "entry", "hashing", "read_ahead", "registry", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
