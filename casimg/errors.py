@@ -40,6 +40,17 @@ class ObjectNotFoundError(NotFoundError):
         super().__init__(f"the backend holds no object {key!r}")
 
 
+class MetadefNotFoundError(NotFoundError):
+    """A metadata definition is not there, or not for this viewer."""
+
+    def __init__(self, kind: str, name: str, namespace: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        where = "" if namespace is None else f" in the namespace {namespace!r}"
+        super().__init__(f"the metadata definitions have no {kind} {name!r}{where}")
+
+
 # Conflict
 
 
@@ -67,6 +78,26 @@ class ProtectedImageError(ConflictError):
     def __init__(self, image_id: str) -> None:
         self.image_id = image_id
         super().__init__(f"image {image_id} is protected and cannot be deleted")
+
+
+class MetadefExistsError(ConflictError):
+    def __init__(self, kind: str, name: str, namespace: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        where = "" if namespace is None else f" in the namespace {namespace!r}"
+        super().__init__(f"the metadata definitions already have a {kind} {name!r}{where}")
+
+
+class ProtectedMetadefError(ConflictError):
+    """What is in a protected namespace, and the namespace itself, is not deleted."""
+
+    def __init__(self, kind: str, name: str, namespace: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        what = f"{kind} {name!r} " if kind == "namespace" else f"{kind} {name!r} of the namespace {namespace!r} "
+        super().__init__(f"the {what}is protected and cannot be deleted")
 
 
 # Bad input

@@ -30,6 +30,7 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.gc.plan import CollectionPlan
     from casimg.image_file import ImageFile
+    from casimg.metadefs import Metadefs
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
@@ -334,18 +335,11 @@ class Repository:
         Raises: ImageNotFoundError, AmbiguousNameError, InputError when nothing would be kept.
         """
         from casimg import updating
-        from casimg.lineage import descendants
-        from casimg.snapshot.prune import KeepRules, decide
+        from casimg.snapshot.prune import KeepRules
 
         self._wiring.check_open()
-        root = self._wiring.catalog.find(ref)
-        rows = self._wiring.catalog.images(include_deleted=True)
-        found = [image_of(row) for row in descendants(rows, root.id) if row.status == "active"]
-        decisions = decide(found, KeepRules(keep_last, keep_daily, keep_weekly))
-        for decision in decisions:
-            if not decision.kept and not dry_run:
-                updating.delete(self._wiring, decision.image.id)
-        return decisions
+        rules = KeepRules(keep_last, keep_daily, keep_weekly)
+        return updating.prune(self._wiring, self._wiring.catalog.find(ref), rules, dry_run=dry_run)
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> "DiffReport":
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
@@ -415,6 +409,12 @@ class Repository:
         row = self._wiring.catalog.find(ref)
         updating.delete(self._wiring, row.id)
         return image_of(row)
+
+    def metadefs(self) -> "Metadefs":
+        """Return the metadata definitions: which properties and tags some kinds of resources may carry."""
+        from casimg.metadefs import Metadefs
+
+        return Metadefs(self._wiring)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.

@@ -14,7 +14,8 @@ LINE_COUNT_MAX = 500
 
 LAYERS = (
     # words and numbers, values, formats: no input, no output
-    {"choices", "constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"},
+    {"choices", "constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"}
+    | {"metadef_documents"},
     # a call of the kernel that parts share
     {"direct"},
     # one thing each that keeps or moves bytes
@@ -22,7 +23,8 @@ LAYERS = (
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
-    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"},
+    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"}
+    | {"metadefs"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
