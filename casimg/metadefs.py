@@ -5,10 +5,11 @@ viewer may not see is not there (`MetadefNotFoundError`). Threads: any.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Row
 
+from casimg.catalog import Catalog
 from casimg.catalog import metadef_parts as parts
 from casimg.catalog import metadefs as sql
 from casimg.catalog.metadef_rows import (
@@ -24,17 +25,24 @@ from casimg.catalog.metadef_rows import (
 )
 from casimg.errors import CatalogBusyError, ProtectedMetadefError
 from casimg.metadef_documents import NewAssociation, NewNamespace, NewObject, NewProperty
-from casimg.wiring import Wiring
 
 T = TypeVar("T")
 _RACE_COUNT_MAX = 8
 """How often a transaction begins again because others made the resource types that it was about to make."""
 
 
+class Opened(Protocol):
+    """What is needed of an open repository: `casimg.wiring.Wiring` has it."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    def check_open(self) -> None: ...
+
+
 class Metadefs:
     """The metadata definitions of an open repository."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Opened) -> None:
         self._wiring = wiring
 
     # Namespaces
