@@ -63,6 +63,13 @@ class Metadefs:
         """Make a namespace with all that is in it, or nothing. Raises: MetadefExistsError."""
         return self._write(lambda connection: sql.insert_namespace(connection, new))
 
+    def replace_namespace(self, new: NewNamespace) -> bool:
+        """Put a namespace in the place of one of its name, protected or not; returns whether there was one.
+
+        Raises: MetadefExistsError when it names a part twice.
+        """
+        return self._write(lambda connection: sql.replace_namespace(connection, new))
+
     def change_namespace(self, name: str, new: NewNamespace, viewer: Viewer) -> NamespaceRow:
         """Give a namespace other fields, its name too; what is in it stays.
 

@@ -88,6 +88,18 @@ def insert_namespace(connection: Connection, new: NewNamespace) -> NamespaceRow:
     return made
 
 
+def replace_namespace(connection: Connection, new: NewNamespace) -> bool:
+    """Enter a namespace in the place of one of its name, protected or not; returns whether there was one.
+
+    Raises: MetadefExistsError, ResourceTypeRaceError.
+    """
+    row = connection.execute(select(namespaces).where(namespaces.c.name == new.name).with_for_update()).first()
+    if row is not None:
+        _remove(connection, row.namespace_id)
+    insert_namespace(connection, new)
+    return row is not None
+
+
 def change_namespace(connection: Connection, name: str, new: NewNamespace, viewer: Viewer) -> NamespaceRow:
     """Give a namespace these fields, its name too; what is in it stays, and what the change holds of that is ignored.
 
@@ -103,9 +115,7 @@ def change_namespace(connection: Connection, name: str, new: NewNamespace, viewe
 
 def remove_namespace(connection: Connection, name: str, viewer: Viewer) -> None:
     """Delete a namespace and all that is in it. Raises: MetadefNotFoundError, ProtectedMetadefError."""
-    found = unprotected(connection, name, viewer)
-    for table in (objects, properties, tags, associations, namespaces):
-        connection.execute(delete(table).where(table.c.namespace_id == found.namespace_id))
+    _remove(connection, unprotected(connection, name, viewer).namespace_id)
 
 
 def unprotected(connection: Connection, name: str, viewer: Viewer) -> NamespaceRow:
@@ -117,6 +127,11 @@ def unprotected(connection: Connection, name: str, viewer: Viewer) -> NamespaceR
     if found.protected:
         raise ProtectedMetadefError("namespace", found.name, found.name)
     return found
+
+
+def _remove(connection: Connection, namespace_id: int) -> None:
+    for table in (objects, properties, tags, associations, namespaces):
+        connection.execute(delete(table).where(table.c.namespace_id == namespace_id))
 
 
 def _visible(viewer: Viewer) -> ColumnElement[bool]:
