@@ -14,7 +14,8 @@ from datetime import datetime
 from functools import partial
 
 from casimg.assemble import Patience
-from casimg.catalog import ContentRow, ImageRow, PackRow, examine, packs, reading
+from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, PackRow, examine, packs, reading
+from casimg.catalog.members import members_of
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
@@ -336,7 +337,7 @@ class _Check:
 
     def _is_active(self, image: ImageRow) -> bool:
         try:
-            return self._wiring.catalog.image(image.id).status == "active"
+            return self._wiring.catalog.image(image.id).status in STORED_STATUSES
         except ImageNotFoundError:
             return False
 
@@ -360,7 +361,7 @@ class _Check:
                 now = image if problem is None else self._wiring.catalog.image(image.id)
             except ImageNotFoundError:
                 return
-            if problem is None or now.status != "active":
+            if problem is None or now.status not in STORED_STATUSES:
                 return
             if now == image:
                 self._findings.problems.append(problem)
@@ -383,7 +384,8 @@ class _Check:
             what = f"{key}: {error}; the image reads, but `recover` would not find it"
             return Problem(kind, what, (label_of(image),))
         try:
-            fields = differences(record, image, catalog.content(image.content_id))
+            members = catalog.read(partial(members_of, image_id=image.id))
+            fields = differences(record, image, catalog.content(image.content_id), members)
         except CatalogDamagedError:
             return None  # gone meanwhile, or told by the walk
         if not fields or catalog.read(partial(examine.is_behind, image_id=image.id)):
@@ -452,16 +454,26 @@ def read_record(wiring: Wiring, key: str) -> ImageRecord:
     return decode_record(wiring.backend.get_range(key, 0, size))
 
 
-def differences(record: ImageRecord, image: ImageRow, content: ContentRow) -> list[str]:
+def differences(
+    record: ImageRecord, image: ImageRow, content: ContentRow, members: Iterable[MemberRow] = ()
+) -> list[str]:
     """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
     pairs: list[tuple[str, object, object]] = [
         (name, getattr(record, name), getattr(image, name))
-        for name in ("name", "status", "disk_format", "container_format", "owner", "visibility", "protected")
+        for name in (
+            *("name", "status", "disk_format", "container_format", "owner", "visibility", "protected", "hidden"),
+            *("min_disk", "min_ram", "virtual_size", "tags"),
+        )
     ]
     pairs += [
         ("parent_id", record.parent_id, image.parent_id),
         ("content_id", record.content.content_id, content.content_id),
         ("properties", dict(record.properties), dict(image.properties)),
+        (
+            "members",
+            {item.member: item.status for item in record.members},
+            {item.member: item.status for item in members},
+        ),
         ("size", record.content.size, content.size or 0),
         ("hole_size", record.content.hole_size, content.hole_size),
         (
@@ -482,4 +494,4 @@ def labels_of(wiring: Wiring, content_id: ContentId) -> list[str]:
 
 def label_of(image: ImageRow) -> str:
     """Return how reports name an image."""
-    return f"{image.name} ({image.id})"
+    return f"{image.name or '-'} ({image.id})"

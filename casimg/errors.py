@@ -25,11 +25,33 @@ class ImageNotFoundError(NotFoundError):
 
 
 class ImageDeletedError(ImageNotFoundError):
-    """An image was deleted, and its space given back, while it was read."""
+    """An image was deleted, and its space given back, while it was read or saved."""
 
-    def __init__(self, ref: str) -> None:
+    def __init__(self, ref: str, what: str = "the image of content {} was deleted while it was read") -> None:
         self.ref = ref
-        NotFoundError.__init__(self, f"the image of content {ref} was deleted while it was read")
+        NotFoundError.__init__(self, what.format(ref))
+
+
+class MarkerNotFoundError(NotFoundError):
+    """The image that a page begins after is gone, or not for the viewer's eyes."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+        super().__init__(f"no image {marker!r} to begin after")
+
+
+class TagNotFoundError(NotFoundError):
+    def __init__(self, image_id: str, tag: str) -> None:
+        self.image_id = image_id
+        self.tag = tag
+        super().__init__(f"image {image_id} has no tag {tag!r}")
+
+
+class MemberNotFoundError(NotFoundError):
+    def __init__(self, image_id: str, member: str) -> None:
+        self.image_id = image_id
+        self.member = member
+        super().__init__(f"image {image_id} is not shared with {member!r}")
 
 
 class ObjectNotFoundError(NotFoundError):
@@ -74,6 +96,45 @@ class NameTakenError(ConflictError):
         )
 
 
+class ImageExistsError(ConflictError):
+    """The id is, or was once, an image's: ids are never used again."""
+
+    def __init__(self, image_id: str) -> None:
+        self.image_id = image_id
+        super().__init__(f"the id {image_id} is, or was, an image's; choose another")
+
+
+class MemberExistsError(ConflictError):
+    def __init__(self, image_id: str, member: str) -> None:
+        self.image_id = image_id
+        self.member = member
+        super().__init__(f"image {image_id} is already shared with {member!r}")
+
+
+class BadStatusError(ConflictError):
+    """The image's status does not allow what was asked."""
+
+    def __init__(self, image_id: str, status: str, what: str) -> None:
+        self.image_id = image_id
+        self.status = status
+        super().__init__(f"image {image_id} is {status}: {what}")
+
+
+class NotQueuedError(BadStatusError):
+    """Data can be given to a queued image only: this one has them, or another upload is at work."""
+
+    def __init__(self, image_id: str, status: str) -> None:
+        super().__init__(image_id, status, "only a queued image takes data")
+
+
+class ChangedMeanwhileError(ConflictError):
+    """The image is not the one that was read any more: read it again and decide anew."""
+
+    def __init__(self, image_id: str) -> None:
+        self.image_id = image_id
+        super().__init__(f"image {image_id} was changed meanwhile; read it again")
+
+
 class ProtectedImageError(ConflictError):
     def __init__(self, image_id: str) -> None:
         self.image_id = image_id
@@ -116,6 +177,16 @@ class SourceError(InputError):
 
 class SourceChangedError(SourceError):
     """The source changed while it was read: what was read may never have existed."""
+
+
+class SizeMismatchError(InputError):
+    """A source gave another number of bytes than was said; nothing was kept."""
+
+    def __init__(self, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        more = "at least " if actual > expected else ""
+        super().__init__(f"{expected} bytes were announced and {more}{actual} came")
 
 
 class TargetError(InputError):

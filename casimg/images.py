@@ -8,10 +8,10 @@ def image_of(row: ImageRow) -> Image:
     """Return the public value of an image row."""
     return Image(
         id=row.id,
-        name=row.name,
+        name=row.name or "",
         status=row.status,
-        disk_format=row.disk_format,
-        container_format=row.container_format,
+        disk_format=row.disk_format or "",
+        container_format=row.container_format or "",
         size=row.size,
         hole_size=row.hole_size,
         content_id=row.content_id,

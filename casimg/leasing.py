@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
-from casimg.catalog import Catalog, ImageRow, reading
+from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
 from casimg.errors import CasimgError, ImageNotFoundError
 from casimg.ids import ContentId
 from casimg.wiring import Wiring
@@ -111,9 +111,9 @@ class ReadLease:
 def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease.
 
-    Raises: ImageNotFoundError when the image is not active or its content went meanwhile.
+    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    if image.status != "active" or image.content_id is None:
+    if image.status not in STORED_STATUSES or image.content_id is None:
         raise ImageNotFoundError(image.id)
     lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))
     try:

@@ -12,11 +12,11 @@ from functools import partial
 from io import BytesIO
 from typing import Final
 
-from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, PackRow
+from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, NewContent, NewImage, PackRow
 from casimg.catalog import outbox as outbox_rows
 from casimg.catalog.changes import ImageBehind, OutdatedRecordError, image_behind, written
 from casimg.errors import CasimgError, CatalogBusyError, TryAgainError
-from casimg.formats.record import ContentRecord, ImageRecord, TreeRecord, encode_record
+from casimg.formats.record import ContentRecord, ImageRecord, MemberRecord, TreeRecord, encode_record
 from casimg.ids import ImageId, SessionId
 from casimg.pack.keys import RECORD_PREFIX, record_key
 from casimg.wiring import Wiring
@@ -31,13 +31,16 @@ def put_record(
     image: NewImage | ImageRow,
     content: NewContent | ContentRow,
     packs: Iterable[PackRow],
+    members: Iterable[MemberRow] = (),
 ) -> None:
     """Put what `recover` needs to know of an image, before the commit that makes it true."""
+    row = image if isinstance(image, ImageRow) else None
     created_at = datetime.now(UTC) if image.created_at is None else image.created_at
     record = ImageRecord(
         image_id=image.id,
         name=image.name,
-        status="active",
+        # Of one being saved, what it will be; see `recover` for what that means when the save dies.
+        status=row.status if row is not None and row.status in STORED_STATUSES else "active",
         disk_format=image.disk_format,
         container_format=image.container_format,
         owner=image.owner,
@@ -45,8 +48,8 @@ def put_record(
         protected=image.protected,
         parent_id=image.parent_id,
         created_at=created_at.isoformat(),
-        updated_at=(image.updated_at if isinstance(image, ImageRow) else created_at).isoformat(),
-        revision=image.revision if isinstance(image, ImageRow) else 0,
+        updated_at=(created_at if row is None else row.updated_at).isoformat(),
+        revision=0 if row is None else row.revision,
         properties=dict(image.properties),
         content=ContentRecord(
             content_id=content.content_id,
@@ -58,6 +61,15 @@ def put_record(
             ),
             pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
             hashes=dict(content.hashes),
+        ),
+        tags=tuple(sorted(set(image.tags))),
+        hidden=image.hidden,
+        min_disk=image.min_disk,
+        min_ram=image.min_ram,
+        virtual_size=image.virtual_size,
+        members=tuple(
+            MemberRecord(item.member, item.status, item.created_at.isoformat(), item.updated_at.isoformat())
+            for item in sorted(members, key=lambda item: item.member)
         ),
     )
     data = encode_record(record)
@@ -107,10 +119,10 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
     """Put a record of what was read and make it the image's; False when the image changed meanwhile."""
     image, content = behind.image, behind.content
     if image is None or content is None or image.session_id is None:
-        raise ValueError("only an active image has a record")
+        raise ValueError("only a stored image has a record")
     session_id = wiring.catalog.open_session("repair").session_id
     try:
-        put_record(wiring, session_id, image, content, behind.packs)
+        put_record(wiring, session_id, image, content, behind.packs, behind.members)
         try:
             wiring.catalog.transaction(lambda connection: written(connection, session_id, behind))
         except TryAgainError:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader, PackRef
-from casimg.catalog import NewContent, NewImage, NewPack, TreeRow
+from casimg.catalog import STORED_STATUSES, MemberRow, NewContent, NewImage, NewPack, TreeRow
 from casimg.catalog import recover as rows
 from casimg.constants import DOMAIN_DEFAULT, NODE_RADIX
 from casimg.errors import CatalogBusyError, DamageError, NotFoundError, ObjectNotFoundError, RecordDamagedError
@@ -253,7 +253,7 @@ class _Rebuild:
             found = self._records[image_id]
             # Read again, not kept: there may be very many, and their properties are of any size.
             record = self._record(image_id, found.session_id)
-            new, same, updated_at = _rows_of(record)
+            new, same, updated_at, members = _rows_of(record)
             if content is None:
                 content = same
                 missing, pack_nos = self._walk(record)
@@ -274,10 +274,12 @@ class _Rebuild:
                     created_at=found.created_at,
                     updated_at=updated_at,
                     revision=found.revision,
+                    status=record.status,
+                    members=members,
                 )
             )
             self.done.image_count += 1
-            labels.append(f"{new.name} ({new.id})")
+            labels.append(f"{new.name or '-'} ({new.id})")
         if missing:
             self.done.damaged_image_count += len(labels)
             what = f"{len(missing)} chunks or nodes are in no readable pack, first {min(missing).hex()}"
@@ -381,10 +383,10 @@ def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[byt
                 stack.append((NodeId(child), height - 1, at + position * span))
 
 
-def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime]:
-    """Return image, content and time of the last change. Raises: ValueError, TypeError for what cannot be a row."""
+def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow]]:
+    """Return image, content, time of the last change, members. Raises: ValueError, TypeError for what is no row."""
     _time(record.created_at)
-    if record.status != "active":
+    if record.status not in STORED_STATUSES:
         raise ValueError(f"its image is {record.status}, which no record is")
     new = NewImage(
         id=ImageId(record.image_id),
@@ -396,7 +398,16 @@ def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime]:
         protected=record.protected,
         parent_id=None if record.parent_id is None else ImageId(record.parent_id),
         properties=dict(record.properties),
+        hidden=record.hidden,
+        min_disk=record.min_disk,
+        min_ram=record.min_ram,
+        virtual_size=record.virtual_size,
+        tags=record.tags,
     )
+    members = [
+        MemberRow(new.id, item.member, item.status, _time(item.created_at), _time(item.updated_at))
+        for item in record.members
+    ]
     content = NewContent(
         content_id=ContentId(record.content.content_id),
         size=record.content.size,
@@ -409,7 +420,7 @@ def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime]:
     )
     if not any(tree.role == "plain" for tree in content.trees):
         raise ValueError("its content has no plain tree")
-    return new, content, _time(record.updated_at)
+    return new, content, _time(record.updated_at), members
 
 
 def _time(text: str) -> datetime:

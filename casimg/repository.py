@@ -9,11 +9,10 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from casimg import saving
-from casimg.catalog import ImageChange, ImageRow
+from casimg.catalog import ImageChange
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
 from casimg.errors import CasimgError, ImageNotFoundError, InputError
@@ -28,9 +27,11 @@ from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
+    from casimg.assemble import ContentReader
     from casimg.gc.plan import CollectionPlan
     from casimg.image_file import ImageFile
     from casimg.metadefs import Metadefs
+    from casimg.registry import Registry
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
@@ -218,8 +219,8 @@ class Repository:
         row = self._wiring.catalog.find(parent)
         fields = ImageFields(
             name,
-            disk_format or row.disk_format,
-            row.container_format,
+            disk_format or row.disk_format or "raw",
+            row.container_format or "bare",
             row.owner,
             row.visibility,
             dict(row.properties) if properties is None else dict(properties),
@@ -338,25 +339,17 @@ class Repository:
         from casimg.snapshot.prune import KeepRules
 
         self._wiring.check_open()
-        rules = KeepRules(keep_last, keep_daily, keep_weekly)
-        return updating.prune(self._wiring, self._wiring.catalog.find(ref), rules, dry_run=dry_run)
+        row = self._wiring.catalog.find(ref)
+        return updating.prune(self._wiring, row, KeepRules(keep_last, keep_daily, keep_weekly), dry_run=dry_run)
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> "DiffReport":
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
         from casimg import comparing
 
         self._wiring.check_open()
-        rows = [self._wiring.catalog.find(ref) for ref in (a, b)]
-        contents = [row.content_id for row in rows]
-        if contents[0] is None or contents[1] is None:
-            raise ImageNotFoundError(a if contents[0] is None else b)
-        return comparing.diff(
-            self._wiring.reader(contents[0]),
-            self._wiring.reader(contents[1]),
-            image_of(rows[0]),
-            image_of(rows[1]),
-            exact=exact,
-        )
+        reader_a, image_a = self._reader_of(a)
+        reader_b, image_b = self._reader_of(b)
+        return comparing.diff(reader_a, reader_b, image_a, image_b, exact=exact)
 
     def stats(
         self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None
@@ -365,10 +358,8 @@ class Repository:
         from casimg import usage
 
         self._wiring.check_open()
-        asked: list[ImageRow] | None = None
-        if ref is not None:
-            asked = [self._wiring.catalog.find(ref)]
-        elif usages:
+        asked = None if ref is None else [self._wiring.catalog.find(ref)]
+        if ref is None and usages:
             asked = self._wiring.catalog.images()
         return usage.stats(self._wiring, asked, progress)
 
@@ -415,6 +406,13 @@ class Repository:
         from casimg.metadefs import Metadefs
 
         return Metadefs(self._wiring)
+
+    def registry(self) -> "Registry":
+        """Return the images as Glance knows them: queued, edited, shared, listed by who may see them."""
+        from casimg.registry import Registry
+
+        self._wiring.check_open()
+        return Registry(self._wiring)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.
@@ -479,10 +477,14 @@ class Repository:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _reader_of(self, ref: str) -> "tuple[ContentReader, Image]":
+        row = self._wiring.catalog.find(ref)
+        if row.content_id is None:
+            raise ImageNotFoundError(ref)
+        return self._wiring.reader(row.content_id), image_of(row)
 
     def _save_options(
         self, allow_changes: bool, progress: ProgressCallback | None, cancel: threading.Event | None

@@ -8,12 +8,14 @@ image, and packs that the next try finds or `gc` takes.
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 
 from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, SessionRow, TreeRow
+from casimg.catalog.members import members_of
 from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
@@ -185,7 +187,7 @@ def _save(
             wiring.catalog.check_name_free(fields.name)
         session = wiring.catalog.open_session("ingest")
         try:
-            with _Save(wiring, session, chunker, options, source.size) as save:
+            with Save(wiring, session, chunker, options, source.size) as save:
                 return save.run(source, fields, parent, dirty, options.allow_changes, begin_s)
         except BaseException:
             wiring.end_session(session.session_id)
@@ -217,11 +219,18 @@ def _content_row(wiring: Wiring, content_id: ContentId) -> ContentRow:
         raise wiring.gone(content_id) from None
 
 
-class _Save:
-    """One session, from its open to its commit."""
+class Save:
+    """One session, from its open to its commit: of a new image, or of one that is there and was claimed for it."""
 
     def __init__(
-        self, wiring: Wiring, session: SessionRow, chunker: Chunker, options: SaveOptions, total_size: int | None
+        self,
+        wiring: Wiring,
+        session: SessionRow,
+        chunker: Chunker,
+        options: SaveOptions,
+        total_size: int | None,
+        *,
+        heartbeat: Callable[[], None] | None = None,
     ) -> None:
         self._wiring = wiring
         self._session = session
@@ -241,7 +250,7 @@ class _Save:
             known=self._known,
             line=self._line,
             threads=thread_count(options.threads),
-            heartbeat=lambda: catalog.heartbeat(session.session_id),
+            heartbeat=heartbeat or (lambda: catalog.heartbeat(session.session_id)),
             progress=options.progress,
             cancel=options.cancel,
             total_size=total_size,
@@ -294,6 +303,55 @@ class _Save:
         self._publish()
         return _report(image_of(image), figures, root, begin_s)
 
+    def run_upload(
+        self,
+        source: Source,
+        image_id: ImageId,
+        content_id: ContentId,
+        digests: Callable[[], Mapping[str, str]],
+        inspect: Callable[[], int | None] | None,
+    ) -> tuple[ImageRow, int]:
+        """Ingest for an image that the session has claimed, put the record, commit.
+
+        Args:
+            digests: asked when the source has been read.
+            inspect: asked after that for the virtual size; None looks into nothing.
+        Returns: the image, and the revision that its record says.
+        """
+        catalog = self._wiring.catalog
+        session_id = self._session.session_id
+        root = ingest(self._run, source)
+        figures = self._run.figures
+        content = NewContent(
+            content_id=content_id,
+            size=figures.size,
+            hole_size=figures.hole_size,
+            trees=(TreeRow("plain", root, figures.size),),
+            hashes=digests(),
+        )
+        virtual_size = None if inspect is None else inspect()
+        pack_nos = figures.noted | set(self._line.shipped)
+        packs = catalog.packs(pack_nos)
+        # What is said of the image now; the commit notices when somebody edited it after this.
+        new = catalog.image(image_id)
+        if new.status != "saving" or new.session_id != session_id:
+            raise ImageNotFoundError(image_id)
+        new = replace(new, virtual_size=new.virtual_size if virtual_size is None else virtual_size)
+        members = catalog.read(partial(members_of, image_id=image_id))
+        put_record(self._wiring, session_id, new, content, packs, members)
+        image = catalog.commit(
+            session_id,
+            image_id,
+            content,
+            pack_nos,
+            unique_name=False,
+            virtual_size=new.virtual_size,
+            recorded_revision=new.revision,
+        )
+        _log.info("image.uploaded image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs))
+        self._publish()
+        return image, new.revision
+
     def _ingest(self, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None) -> NodeId | None:
         if dirty is None or parent is None or not isinstance(source, FileSource):
             return ingest(self._run, source)
@@ -309,7 +367,7 @@ class _Save:
         except CasimgError as error:  # the image is committed; the index is followed when it is next needed
             _log.warning("index.write_failed session=%s error=%s", self._session.session_id, error)
 
-    def __enter__(self) -> "_Save":
+    def __enter__(self) -> "Save":
         return self
 
     def __exit__(

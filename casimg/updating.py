@@ -40,7 +40,7 @@ def prune(wiring: Wiring, root: ImageRow, rules: KeepRules, *, dry_run: bool) ->
     Raises: InputError when nothing would be kept.
     """
     rows = wiring.catalog.images(include_deleted=True)
-    found = [image_of(row) for row in descendants(rows, root.id) if row.status == "active"]
+    found = [image_of(row) for row in descendants(rows, root.id) if row.status != "deleted"]
     decisions = decide(found, rules)
     for decision in decisions:
         if not decision.kept and not dry_run:
@@ -56,7 +56,8 @@ def check_change(image: ImageRow, change: ImageChange) -> None:
     if both:
         raise InputError(f"the property {both[0]!r} is both set and unset")
     ImageFields(
-        name=image.name if change.name is None else change.name,
+        # One without a name may stay so.
+        name=image.name or image.id if change.name is None else change.name,
         visibility=image.visibility if change.visibility is None else change.visibility,
         properties=change.properties,
     ).check()

@@ -28,7 +28,7 @@ _FIRST = 2
 def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCallback | None) -> Stats:
     """Return the figures of the repository; with `asked`, also the usage of these images."""
     catalog = wiring.catalog
-    images = [row for row in catalog.images() if row.status == "active" and row.content_id is not None]
+    images = [row for row in catalog.images() if row.content_id is not None]
     contents = {row.content_id: catalog.content(row.content_id) for row in images if row.content_id is not None}
     packs = catalog.all_packs(PACK_STATES_FINDABLE)
     unreferenced = sum(row.size for row in catalog.unreferenced())

@@ -11,6 +11,7 @@ from casimg_api import metadef_views as views
 from casimg_api.answers import send_json, send_nothing
 from casimg_api.context import Call
 from casimg_api.routes import Route
+from casimg_api.urls import absolute_url
 
 
 def index(call: Call) -> None:
@@ -53,7 +54,7 @@ def create(call: Call) -> None:
         if part:
             access.enforce(call, rule)
     made = call.metadefs.add_namespace(replace(new, owner=new.owner or call.caller.project_id))
-    call.resp.location = call.link(views.namespace_href(made.name))
+    call.resp.location = absolute_url(call.req.env, call.config.server, views.namespace_href(made.name))
     send_json(call, views.made_view(made, new), 201)
 
 

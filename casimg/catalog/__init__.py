@@ -7,6 +7,7 @@ from casimg.catalog.rows import (
     ContentRow,
     ImageChange,
     ImageRow,
+    MemberRow,
     NewContent,
     NewImage,
     NewPack,
@@ -15,14 +16,18 @@ from casimg.catalog.rows import (
     RepoRow,
     SessionRow,
     TreeRow,
+    UsageRow,
 )
+from casimg.catalog.schema import STORED_STATUSES
 
 __all__ = [
+    "STORED_STATUSES",
     "Catalog",
     "CatalogTotals",
     "ContentRow",
     "ImageChange",
     "ImageRow",
+    "MemberRow",
     "NewContent",
     "NewImage",
     "NewPack",
@@ -32,4 +37,5 @@ __all__ = [
     "SessionRow",
     "SweepVerdict",
     "TreeRow",
+    "UsageRow",
 ]

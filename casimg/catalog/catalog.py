@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, insert, inspect, select
 
-from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, recover, sessions
+from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, recover, sessions, uploads
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
     CatalogTotals,
@@ -246,15 +246,26 @@ class Catalog:
         pack_nos: Collection[int],
         *,
         unique_name: bool,
+        virtual_size: int | None = None,
+        recorded_revision: int | None = None,
     ) -> ImageRow:
         """Make the image active and its content complete, in one transaction.
 
+        Args:
+            recorded_revision: of an image that may be edited while it is saved: what the record that was put says.
         Raises: SessionFencedError, NameTakenError, PackGoneError, ImageNotFoundError, CatalogBusyError.
         """
         try:
             self.transaction(
                 lambda connection: images.commit(
-                    connection, session_id, image_id, content, pack_nos, unique_name=unique_name
+                    connection,
+                    session_id,
+                    image_id,
+                    content,
+                    pack_nos,
+                    unique_name=unique_name,
+                    virtual_size=virtual_size,
+                    recorded_revision=recorded_revision,
                 )
             )
         except (SessionFencedError, TryAgainError):
@@ -322,8 +333,8 @@ class Catalog:
         return self._read(contents.dead_contents)
 
     def end_dead_saves(self) -> int:
-        """Delete images that dead sessions were saving; returns how many."""
-        return self.transaction(contents.end_dead_saves)
+        """End what dead sessions were saving: registered images are queued again, others deleted; returns how many."""
+        return self.transaction(uploads.end_dead_saves)
 
     def deleted_with_content(self) -> list[ImageId]:
         return self._read(contents.deleted_with_content)
@@ -391,7 +402,7 @@ class Catalog:
                 return False
             # Not images.session_id: a newer record may be the image's by now. Only the commit closes a session before
             # its caller does.
-            return images.image_by_id(connection, image_id).status != "saving"
+            return images.image_by_id(connection, image_id).status not in ("saving", "queued")
 
         try:
             return self.transaction(work)

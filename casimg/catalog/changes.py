@@ -8,11 +8,13 @@ from sqlalchemy import Connection, delete, insert, update
 
 from casimg.catalog.contents import content_row
 from casimg.catalog.engine import now_us
+from casimg.catalog.image_rows import is_stored
 from casimg.catalog.images import check_name_free, image_by_id
+from casimg.catalog.members import members_of
 from casimg.catalog.outbox import forget_changes, last_change, note_change
 from casimg.catalog.packs import packs_of_content
-from casimg.catalog.rows import ContentRow, ImageChange, ImageRow, PackRow
-from casimg.catalog.schema import image_properties, images
+from casimg.catalog.rows import ContentRow, ImageChange, ImageRow, MemberRow, PackRow
+from casimg.catalog.schema import STORED_STATUSES, image_properties, images
 from casimg.catalog.sessions import close_session
 from casimg.catalog.transaction import batches
 from casimg.errors import ImageNotFoundError, SessionFencedError
@@ -28,8 +30,8 @@ class ImageBehind:
     """An image whose record is behind, read so that `written` notices every change after it.
 
     Attributes:
-        image: None when it has no row any more; not active means that its records must go.
-        content, packs: of an active image.
+        image: None when it has no row any more; without a content its records must go.
+        content, packs, members: of a stored image.
         seq: newest outbox row that this state answers.
     """
 
@@ -37,10 +39,11 @@ class ImageBehind:
     content: ContentRow | None
     packs: tuple[PackRow, ...]
     seq: int
+    members: tuple[MemberRow, ...] = ()
 
 
 def change_image(connection: Connection, image_id: ImageId, change: ImageChange, *, unique_name: bool) -> None:
-    """U1: change an active image, count the change, and say that its record is behind; all or nothing.
+    """U1: change a stored image, count the change, and say that its record is behind; all or nothing.
 
     Raises: ImageNotFoundError, NameTakenError.
     """
@@ -48,7 +51,7 @@ def change_image(connection: Connection, image_id: ImageId, change: ImageChange,
     for column in ("name", "protected", "visibility"):
         if getattr(change, column) is not None:
             values[column] = getattr(change, column)
-    done = connection.execute(update(images).where(images.c.id == image_id, images.c.status == "active").values(values))
+    done = connection.execute(update(images).where(images.c.id == image_id, is_stored()).values(values))
     if done.rowcount != 1:
         raise ImageNotFoundError(image_id)
     if change.name is not None and unique_name:
@@ -83,10 +86,12 @@ def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | Non
         image = image_by_id(connection, image_id)
     except ImageNotFoundError:
         return ImageBehind(None, None, (), seq)
-    if image.status != "active" or image.content_id is None:
+    if image.status not in STORED_STATUSES or image.content_id is None:
+        # Only stored and deleted images ever have a row in the outbox: there is no save whose record could go here.
         return ImageBehind(image, None, (), seq)
     content = content_row(connection, image.content_id)
-    return ImageBehind(image, content, tuple(packs_of_content(connection, image.content_id)), seq)
+    found = tuple(packs_of_content(connection, image.content_id))
+    return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)))
 
 
 def written(connection: Connection, session_id: SessionId, behind: ImageBehind) -> None:
@@ -103,7 +108,7 @@ def written(connection: Connection, session_id: SessionId, behind: ImageBehind) 
         update(images)
         .where(
             images.c.id == image.id,
-            images.c.status == "active",
+            images.c.status == image.status,
             images.c.revision == image.revision,
             images.c.session_id == image.session_id,
         )

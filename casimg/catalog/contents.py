@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, delete, or_, select, update
 
-from casimg.catalog.engine import now_us
 from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
 from casimg.catalog.reading import is_leased
 from casimg.catalog.rows import ContentRow, PackRow, TreeRow
@@ -74,18 +73,6 @@ def dead_contents(connection: Connection) -> list[ContentId]:
         .where(~used.exists(), or_(contents.c.state == "complete", sessions.c.state != "open"))
     )
     return [ContentId(row.content_id) for row in rows]
-
-
-def end_dead_saves(connection: Connection) -> int:
-    """Make images deleted that sessions no longer open were saving."""
-    now = now_us(connection)
-    over = select(sessions.c.session_id).where(sessions.c.state != "open")
-    done = connection.execute(
-        update(images)
-        .where(images.c.status == "saving", images.c.session_id.in_(over))
-        .values(status="deleted", deleted_at=now, updated_at=now)
-    )
-    return int(done.rowcount)
 
 
 def deleted_with_content(connection: Connection) -> list[ImageId]:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, or_, select
 
+from casimg.catalog.image_rows import is_stored
 from casimg.catalog.packs import PACK_COLUMNS, pack_row
 from casimg.catalog.rows import PackRow
 from casimg.catalog.schema import content_packs, contents, images, outbox, packs
@@ -82,10 +83,10 @@ def is_behind(connection: Connection, image_id: ImageId) -> bool:
 
 
 def image_ids_of(connection: Connection, content_id: ContentId) -> list[ImageId]:
-    """Return the active images of a content, oldest first."""
+    """Return the stored images of a content, oldest first."""
     rows = connection.execute(
         select(images.c.id)
-        .where(images.c.content_id == content_id, images.c.status == "active")
+        .where(images.c.content_id == content_id, is_stored())
         .order_by(images.c.created_at, images.c.id)
     )
     return [ImageId(row.id) for row in rows]

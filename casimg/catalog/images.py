@@ -1,11 +1,11 @@
 """Images: rules 4 (snapshot of a stored image), 6 (commit) and 11 (delete). Functions take a connection."""
 
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from casimg.catalog.engine import now_us
+from casimg.catalog.image_rows import image_query, image_row, insert_image, is_stored, read_images
 from casimg.catalog.outbox import note_change
 from casimg.catalog.packs import hold_packs, lock_repo
 from casimg.catalog.rows import ImageRow, NewContent, NewImage
@@ -14,10 +14,9 @@ from casimg.catalog.schema import (
     content_packs,
     content_trees,
     contents,
-    image_properties,
     images,
 )
-from casimg.catalog.sessions import beat, close_session, micros_of, time_of
+from casimg.catalog.sessions import beat, close_session
 from casimg.catalog.transaction import batches
 from casimg.errors import (
     AmbiguousNameError,
@@ -41,7 +40,7 @@ def begin_image(connection: Connection, session_id: SessionId, new: NewImage, co
             content_id=content_id, state="pending", session_id=session_id, size=None, hole_size=0, created_at=now
         )
     )
-    _insert_image(connection, session_id, new, now, status="saving", staged_content_id=content_id)
+    insert_image(connection, new, now, status="saving", session_id=session_id, staged_content_id=content_id)
 
 
 def commit(
@@ -52,9 +51,14 @@ def commit(
     pack_nos: Collection[int],
     *,
     unique_name: bool,
+    virtual_size: int | None = None,
+    recorded_revision: int | None = None,
 ) -> None:
     """K1 to K4: everything that makes an image active, in the caller's one transaction.
 
+    Args:
+        recorded_revision: what the record that was put says, for an image that may be edited while it is saved; when
+            it is behind by now, the outbox says so.
     Raises: SessionFencedError, NameTakenError, PackGoneError, CatalogDamagedError; all mean roll back.
     """
     if not close_session(connection, session_id):
@@ -67,6 +71,13 @@ def commit(
     )
     if done.rowcount != 1:
         raise ImageNotFoundError(image_id)
+    if virtual_size is not None:
+        connection.execute(update(images).where(images.c.id == image_id).values(virtual_size=virtual_size))
+    if recorded_revision is not None:
+        # Under the row's lock: an edit comes before this and is seen, or after it and finds the image active.
+        revision = connection.execute(select(images.c.revision).where(images.c.id == image_id)).scalar_one()
+        if revision != recorded_revision:
+            note_change(connection, image_id)
     done = connection.execute(
         update(contents)
         .where(
@@ -97,16 +108,16 @@ def check_name_free(connection: Connection, image_id: ImageId) -> None:
     """Raise NameTakenError when another active image has the name; the `repo` row makes committers take turns."""
     lock_repo(connection)
     name = connection.execute(select(images.c.name).where(images.c.id == image_id)).scalar_one()
-    others = named(connection, name, except_id=image_id)
+    others = [] if name is None else named(connection, name, except_id=image_id)
     if others:
         raise NameTakenError(name, others)
 
 
 def named(connection: Connection, name: str, except_id: ImageId | None = None) -> list[ImageId]:
-    """Return ids of active images with this exact name, oldest first."""
+    """Return ids of stored images with this exact name, oldest first."""
     rows = connection.execute(
         select(images.c.id, images.c.name)
-        .where(images.c.name == name, images.c.status == "active", images.c.id != (except_id or ""))
+        .where(images.c.name == name, is_stored(), images.c.id != (except_id or ""))
         .order_by(images.c.created_at, images.c.id)
     )
     # MariaDB takes "web" and "web " for equal; names here are exact.
@@ -134,7 +145,7 @@ def snapshot_row(
     )
     if done.rowcount != 1:
         raise CatalogDamagedError(f"content {content_id}", f"active image {parent_id} has no complete content")
-    _insert_image(connection, session_id, new, now_us(connection), status="active", content_id=content_id)
+    insert_image(connection, new, now_us(connection), status="active", session_id=session_id, content_id=content_id)
     if unique_name:
         check_name_free(connection, new.id)
 
@@ -158,134 +169,57 @@ def delete_image(connection: Connection, image_id: ImageId) -> None:
     note_change(connection, image_id)
 
 
-def _images() -> Select[Any]:
-    return select(images, contents.c.size, contents.c.hole_size).outerjoin(
-        contents, contents.c.content_id == images.c.content_id
-    )
-
-
 def list_images(connection: Connection, name: str | None, include_deleted: bool) -> list[ImageRow]:
-    """Return images, oldest first; those still being saved are not shown."""
-    query = _images().order_by(images.c.created_at, images.c.id)
-    query = query.where(images.c.status.in_(["active", "deleted"] if include_deleted else ["active"]))
+    """Return images, oldest first; those without data yet are not shown."""
+    query = image_query().order_by(images.c.created_at, images.c.id)
+    query = query.where(or_(is_stored(), images.c.status == "deleted") if include_deleted else is_stored())
     if name is not None:
         query = query.where(images.c.name == name)
     # MariaDB takes "web" and "web " for equal.
     rows = [row for row in connection.execute(query) if name is None or row.name == name]
-    properties = _properties(connection, [row.id for row in rows])
-    return [_image_row(row, properties.get(row.id, {})) for row in rows]
+    return read_images(connection, rows)
 
 
 def find_image(connection: Connection, ref: str) -> ImageRow:
-    """Return the active image with this id, else this name, else this unique beginning of an id.
+    """Return the stored image with this id, else this name, else this unique beginning of an id.
 
     Raises: ImageNotFoundError, AmbiguousNameError.
     """
-    active = images.c.status == "active"
-    rows = connection.execute(_images().where(images.c.id == ref.lower(), active)).all()
+    stored = is_stored()
+    rows = connection.execute(image_query().where(images.c.id == ref.lower(), stored)).all()
     if not rows:
-        rows = [row for row in connection.execute(_images().where(images.c.name == ref, active)) if row.name == ref]
+        named_so = connection.execute(image_query().where(images.c.name == ref, stored))
+        rows = [row for row in named_so if row.name == ref]
     prefix = ref.lower()
     if not rows and len(prefix) >= _PREFIX_SIZE_MIN and set(prefix) <= set("0123456789abcdef-"):
-        rows = connection.execute(_images().where(images.c.id.like(f"{prefix}%"), active)).all()
+        rows = connection.execute(image_query().where(images.c.id.like(f"{prefix}%"), stored)).all()
     if not rows:
         raise ImageNotFoundError(ref)
     if len(rows) > 1:
         rows = sorted(rows, key=lambda row: (row.created_at, row.id))
         raise AmbiguousNameError(ref, [row.id for row in rows])
-    return _image_row(rows[0], _properties(connection, [rows[0].id]).get(rows[0].id, {}))
+    return read_images(connection, rows)[0]
 
 
 def image_by_id(connection: Connection, image_id: ImageId) -> ImageRow:
     """Return an image in any status. Raises: ImageNotFoundError."""
-    row = connection.execute(_images().where(images.c.id == image_id)).first()
+    row = connection.execute(image_query().where(images.c.id == image_id)).first()
     if row is None:
         raise ImageNotFoundError(image_id)
-    return _image_row(row, _properties(connection, [image_id]).get(image_id, {}))
+    return read_images(connection, [row])[0]
 
 
 def children(connection: Connection, image_id: ImageId) -> list[ImageRow]:
-    """Return the active images whose parent is this one, oldest first."""
-    query = _images().where(images.c.parent_id == image_id, images.c.status == "active")
-    rows = connection.execute(query.order_by(images.c.created_at, images.c.id)).all()
-    properties = _properties(connection, [row.id for row in rows])
-    return [_image_row(row, properties.get(row.id, {})) for row in rows]
+    """Return the stored images whose parent is this one, oldest first."""
+    query = image_query().where(images.c.parent_id == image_id, is_stored())
+    return read_images(connection, connection.execute(query.order_by(images.c.created_at, images.c.id)).all())
 
 
 def images_of_packs(connection: Connection, pack_nos: Collection[int]) -> list[ImageRow]:
-    """Return the active images whose content names one of these packs."""
+    """Return the stored images whose content names one of these packs, without properties and tags."""
     found: dict[str, ImageRow] = {}
     for batch in batches(sorted(pack_nos)):
         users = select(content_packs.c.content_id).where(content_packs.c.pack_no.in_(batch))
-        rows = connection.execute(_images().where(images.c.status == "active", images.c.content_id.in_(users)))
-        found.update((row.id, _image_row(row, {})) for row in rows)
+        rows = connection.execute(image_query().where(is_stored(), images.c.content_id.in_(users)))
+        found.update((row.id, image_row(row, {})) for row in rows)
     return list(found.values())
-
-
-def _insert_image(
-    connection: Connection,
-    session_id: SessionId,
-    new: NewImage,
-    now: int,
-    *,
-    status: str,
-    content_id: ContentId | None = None,
-    staged_content_id: ContentId | None = None,
-) -> None:
-    connection.execute(
-        insert(images).values(
-            id=new.id,
-            name=new.name,
-            status=status,
-            content_id=content_id,
-            staged_content_id=staged_content_id,
-            session_id=session_id,
-            parent_id=new.parent_id,
-            disk_format=new.disk_format,
-            container_format=new.container_format,
-            owner=new.owner,
-            visibility=new.visibility,
-            protected=new.protected,
-            min_disk=0,
-            min_ram=0,
-            created_at=now if new.created_at is None else micros_of(new.created_at),
-            updated_at=now,
-        )
-    )
-    if new.properties:
-        connection.execute(
-            insert(image_properties),
-            [{"image_id": new.id, "name": name, "value": value} for name, value in new.properties.items()],
-        )
-
-
-def _properties(connection: Connection, image_ids: list[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for batch in batches(image_ids):
-        rows = connection.execute(select(image_properties).where(image_properties.c.image_id.in_(batch)))
-        for row in rows:
-            found.setdefault(row.image_id, {})[row.name] = row.value
-    return found
-
-
-def _image_row(row: Row[Any], properties: dict[str, str]) -> ImageRow:
-    return ImageRow(
-        id=ImageId(row.id),
-        name=row.name,
-        status=row.status,
-        content_id=None if row.content_id is None else ContentId(row.content_id),
-        session_id=None if row.session_id is None else SessionId(row.session_id),
-        parent_id=None if row.parent_id is None else ImageId(row.parent_id),
-        disk_format=row.disk_format,
-        container_format=row.container_format,
-        owner=row.owner,
-        visibility=row.visibility,
-        protected=row.protected,
-        created_at=time_of(row.created_at),
-        updated_at=time_of(row.updated_at),
-        deleted_at=None if row.deleted_at is None else time_of(row.deleted_at),
-        size=row.size,
-        hole_size=row.hole_size or 0,
-        properties=properties,
-        revision=row.revision,
-    )

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, insert, select, update
 
 from casimg.catalog.engine import now_us
+from casimg.catalog.image_rows import is_stored
 from casimg.catalog.packs import PACK_COLUMNS, pack_row
 from casimg.catalog.processes import is_gone, node_name, own_pid
 from casimg.catalog.rows import PackRow
@@ -33,8 +34,8 @@ def packs_to_read(connection: Connection, content_id: ContentId) -> list[PackRow
 
 
 def is_named(connection: Connection, content_id: ContentId) -> bool:
-    """Tell whether an active image points to a content."""
-    query = select(images.c.id).where(images.c.content_id == content_id, images.c.status == "active")
+    """Tell whether a stored image points to a content."""
+    query = select(images.c.id).where(images.c.content_id == content_id, is_stored())
     return connection.execute(query).first() is not None
 
 

@@ -10,16 +10,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
+from casimg.catalog import image_rows as rows
 from casimg.catalog.engine import now_us
 from casimg.catalog.processes import node_name, own_pid
-from casimg.catalog.rows import NewContent, NewImage, NewPack
+from casimg.catalog.rows import MemberRow, NewContent, NewImage, NewPack
 from casimg.catalog.schema import (
     content_hashes,
     content_packs,
     content_trees,
     contents,
-    image_properties,
-    images,
+    image_members,
     packs,
     repo,
     sessions,
@@ -135,32 +135,34 @@ def insert_image(
     created_at: datetime,
     updated_at: datetime,
     revision: int,
+    status: str = "active",
+    members: Sequence[MemberRow] = (),
 ) -> None:
-    """Enter an active image; `session_id` is that of its record, and gets an ended session."""
+    """Enter a stored image; `session_id` is that of its record, and gets an ended session."""
     insert_ended_session(connection, session_id, "ingest", created_at)
-    connection.execute(
-        insert(images).values(
-            id=new.id,
-            name=new.name,
-            status="active",
-            content_id=content_id,
-            session_id=session_id,
-            parent_id=new.parent_id,
-            disk_format=new.disk_format,
-            container_format=new.container_format,
-            owner=new.owner,
-            visibility=new.visibility,
-            protected=new.protected,
-            min_disk=0,
-            min_ram=0,
-            created_at=micros_of(created_at),
-            updated_at=micros_of(updated_at),
-            revision=revision,
-        )
+    rows.insert_image(
+        connection,
+        new,
+        micros_of(created_at),
+        status=status,
+        session_id=session_id,
+        content_id=content_id,
+        updated_at=micros_of(updated_at),
+        revision=revision,
     )
-    for items in batches(new.properties.items()):
+    for batch in batches(members):
         connection.execute(
-            insert(image_properties), [{"image_id": new.id, "name": name, "value": value} for name, value in items]
+            insert(image_members),
+            [
+                {
+                    "image_id": new.id,
+                    "member": row.member,
+                    "status": row.status,
+                    "created_at": micros_of(row.created_at),
+                    "updated_at": micros_of(row.updated_at),
+                }
+                for row in batch
+            ],
         )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from casimg.catalog.engine import now_us
 from casimg.catalog.packs import PACK_COLUMNS, hold_packs, pack_row
 from casimg.catalog.rows import PackRow
-from casimg.catalog.schema import content_packs, contents, images, packs
+from casimg.catalog.schema import STORED_STATUSES, content_packs, contents, images, packs
 from casimg.catalog.sessions import close_session
 from casimg.catalog.transaction import batches
 from casimg.errors import SessionFencedError
@@ -174,11 +174,11 @@ def newest_unsettled(connection: Connection) -> list[ContentId]:
     older: set[str] = set()
     for row in rows:
         # Through deleted ones too: a snapshot whose parent went still has its grandparent.
-        parent = row.parent_id if row.status == "active" else None
+        parent = row.parent_id if row.status in STORED_STATUSES else None
         while parent is not None and parent not in older:
             older.add(parent)
             parent = parents.get(parent)
-    newest = {row.content_id for row in rows if row.status == "active" and row.id not in older}
+    newest = {row.content_id for row in rows if row.status in STORED_STATUSES and row.id not in older}
     todo = connection.execute(
         select(contents.c.content_id).where(contents.c.state == "complete", contents.c.settled_at.is_(None))
     ).scalars()

@@ -125,12 +125,12 @@ class ContentRow:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """What a new image begins with."""
+    """What a new image begins with; without name and formats only before it has data."""
 
     id: ImageId
-    name: str
-    disk_format: str
-    container_format: str
+    name: str | None
+    disk_format: str | None
+    container_format: str | None
     owner: str | None
     visibility: str
     protected: bool
@@ -138,6 +138,11 @@ class NewImage:
     properties: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     """None: when the row is inserted. Given, so that the record put before says the same."""
+    hidden: bool = False
+    min_disk: int = 0
+    min_ram: int = 0
+    virtual_size: int | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +160,16 @@ class ImageChange:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image with the sizes of its content, in bytes."""
+    """An image with sizes and hashes of its content; sizes in bytes, but for `min_disk` (GiB) and `min_ram` (MiB)."""
 
     id: ImageId
-    name: str
+    name: str | None
     status: str
     content_id: ContentId | None
     session_id: SessionId | None
     parent_id: ImageId | None
-    disk_format: str
-    container_format: str
+    disk_format: str | None
+    container_format: str | None
     owner: str | None
     visibility: str
     protected: bool
@@ -176,3 +181,36 @@ class ImageRow:
     properties: Mapping[str, str]
     revision: int = 0
     """Counts changes of its metadata."""
+    hidden: bool = False
+    min_disk: int = 0
+    min_ram: int = 0
+    virtual_size: int | None = None
+    tags: tuple[str, ...] = ()
+    """Sorted."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Of the content, by algorithm: "md5", "sha512"; empty when they were not computed."""
+    registered: bool = False
+    """Made before its data: a save that fails leaves it queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A project that an image is shared with, and what it answered: pending, accepted or rejected."""
+
+    image_id: ImageId
+    member: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What an owner has; sizes are plain bytes, whatever is shared or compressed."""
+
+    image_count: int
+    """Not deleted, whether they have data or not."""
+    size: int
+    """Of images with data; a content that several images share counts for each."""
+    uploading_count: int
+    """Of those whose data are on their way."""

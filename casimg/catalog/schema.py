@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -44,9 +45,14 @@ _ID32 = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 SESSION_KINDS = ("ingest", "snapshot", "repack", "repair", "gc")
 IMAGE_STATUSES = (
     *("queued", "saving", "active", "deleted"),
-    # Glance's others, not written now: a CHECK is the one thing SQLite cannot change without copying the table.
+    # Glance's others, most not written now: a CHECK is the one thing SQLite cannot change without copying the table.
     *("uploading", "importing", "deactivated", "killed", "pending_delete"),
 )
+
+STORED_STATUSES = ("active", "deactivated")
+"""Of images that have a content and a record."""
+
+MEMBER_STATUSES = ("pending", "accepted", "rejected")
 
 
 def _one_of(column: str, *values: str) -> CheckConstraint:
@@ -166,7 +172,8 @@ images = Table(
     "images",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("name", String(255), nullable=False, index=True),
+    # Of an image made before its data, name and formats may be unknown.
+    Column("name", String(255), index=True),
     Column("status", String(16), nullable=False),
     _one_of("status", *IMAGE_STATUSES),
     Column("content_id", String(32), ForeignKey("contents.content_id"), index=True),
@@ -174,9 +181,9 @@ images = Table(
     Column("session_id", String(32), ForeignKey("sessions.session_id"), index=True),
     # No foreign key: a deleted parent is shown as gone, and its row may be purged one day.
     Column("parent_id", String(36), index=True),
-    Column("disk_format", String(20), nullable=False),
-    Column("container_format", String(20), nullable=False),
-    Column("owner", String(255)),
+    Column("disk_format", String(20)),
+    Column("container_format", String(20)),
+    Column("owner", String(255), index=True),
     Column("visibility", String(16), nullable=False),
     Column("protected", Boolean(name="protected"), nullable=False),
     Column("min_disk", BigInteger, nullable=False),
@@ -186,6 +193,13 @@ images = Table(
     Column("deleted_at", BigInteger),
     # Counts changes of metadata; the record with the greatest one is the image's newest.
     Column("revision", BigInteger, server_default="0", nullable=False),
+    Column("hidden", Boolean(name="hidden"), server_default=false(), nullable=False),
+    # Bytes of the disk in a container such as qcow2, when something looked into it.
+    Column("virtual_size", BigInteger),
+    # Made before its data: a save that fails leaves it queued, where others end deleted.
+    Column("registered", Boolean(name="registered"), server_default=false(), nullable=False),
+    # Lists are walked in this order unless asked otherwise.
+    Index(None, "created_at", "id"),
 )
 
 image_properties = Table(
@@ -201,6 +215,17 @@ image_tags = Table(
     metadata,
     Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
     Column("tag", String(255), primary_key=True),
+)
+
+image_members = Table(
+    "image_members",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("member", String(255), primary_key=True, index=True),
+    Column("status", String(20), nullable=False),
+    _one_of("status", *MEMBER_STATUSES),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 leases = Table(

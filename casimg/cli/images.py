@@ -124,10 +124,10 @@ def list_images(settings: Settings, pattern: str | None, deleted: bool) -> None:
         rows = [
             (
                 image.id,
-                image.name,
+                image.name or "-",
                 size_text(image.size),
                 size_text(None if image.size is None else image.size - image.hole_size),
-                image.disk_format,
+                image.disk_format or "-",
                 image.status,
                 time_text(image.created_at),
             )
@@ -148,12 +148,12 @@ def show(settings: Settings, ref: str) -> None:
     def text() -> None:
         pairs = [
             ("id", image.id),
-            ("name", image.name),
+            ("name", image.name or "-"),
             ("status", image.status),
             ("size", f"{size_text(image.size)} ({image.size} bytes)"),
             ("holes", size_text(image.hole_size)),
-            ("disk format", image.disk_format),
-            ("container format", image.container_format),
+            ("disk format", image.disk_format or "-"),
+            ("container format", image.container_format or "-"),
             ("parent", image.parent_id or "-"),
             ("owner", image.owner or "-"),
             ("visibility", image.visibility),

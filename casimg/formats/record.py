@@ -42,6 +42,16 @@ class ContentRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """A project that the image is shared with, and its answer; times in ISO 8601."""
+
+    member: str
+    status: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """An image and its content, times in ISO 8601.
 
@@ -49,10 +59,10 @@ class ImageRecord:
     """
 
     image_id: str
-    name: str
+    name: str | None
     status: str
-    disk_format: str
-    container_format: str
+    disk_format: str | None
+    container_format: str | None
     owner: str | None
     visibility: str
     protected: bool
@@ -63,11 +73,32 @@ class ImageRecord:
     """How often the metadata had changed; of several records of an image the greatest counts."""
     properties: Mapping[str, str]
     content: ContentRecord
+    tags: tuple[str, ...] = ()
+    hidden: bool = False
+    min_disk: int = 0
+    min_ram: int = 0
+    virtual_size: int | None = None
+    members: tuple[MemberRecord, ...] = ()
+
+
+_OPTIONAL: Final[Mapping[str, object]] = {
+    "tags": (),
+    "hidden": False,
+    "min_disk": 0,
+    "min_ram": 0,
+    "virtual_size": None,
+    "members": (),
+}
+"""Fields that are written only when they say something: a record without them means these values."""
 
 
 def encode_record(record: ImageRecord) -> bytes:
     """Return the object to put. Raises: ValueError when it is larger than 256 MiB."""
-    payload = json.dumps(asdict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    document = asdict(record)
+    for name, default in _OPTIONAL.items():
+        if getattr(record, name) == default:
+            del document[name]
+    payload = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     data = _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, len(payload)) + payload
     if len(data) + ID_SIZE > RECORD_SIZE_MAX:
         raise ValueError(f"a record of {len(data)} bytes is too large")
@@ -91,6 +122,9 @@ def decode_record(data: BytesLike) -> ImageRecord:
         content = document.pop("content")
         trees = tuple(TreeRecord(**tree) for tree in content.pop("trees"))
         pack_ids = tuple(content.pop("pack_ids"))
-        return ImageRecord(content=ContentRecord(trees=trees, pack_ids=pack_ids, **content), **document)
+        tags = tuple(document.pop("tags", ()))
+        members = tuple(MemberRecord(**member) for member in document.pop("members", ()))
+        whole = ContentRecord(trees=trees, pack_ids=pack_ids, **content)
+        return ImageRecord(content=whole, tags=tags, members=members, **document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatDamage(f"its JSON is not a record: {error}") from None

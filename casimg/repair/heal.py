@@ -18,8 +18,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from casimg.catalog import ImageRow, PackRow, SessionRow, packs
+from casimg.catalog import STORED_STATUSES, ImageRow, PackRow, SessionRow, packs
 from casimg.catalog import repair as rows_of_repair
+from casimg.catalog.members import members_of
 from casimg.catalog.repair import Healing
 from casimg.check import Findings, labels_of
 from casimg.errors import CasimgError, DamageError, ImageNotFoundError, NotFoundError, ObjectDamagedError
@@ -269,10 +270,11 @@ def _write_record(wiring: Wiring, image: ImageRow) -> bool:
     if image.session_id is None or image.content_id is None:
         return False
     content = catalog.content(image.content_id)
-    put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id))
+    members = catalog.read(partial(members_of, image_id=image.id))
+    put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id), members)
     with suppress(ImageNotFoundError):
         now = catalog.image(image.id)
-        if now.status == "active" and now.session_id == image.session_id:
+        if now.status in STORED_STATUSES and now.session_id == image.session_id:
             return True
     # A record must not outlive its image; this one was put after the collector's look.
     wiring.backend.delete(record_key(image.id, image.session_id))

@@ -12,6 +12,7 @@ class Image:
     """An image as the catalog knows it.
 
     Attributes:
+        name, disk_format, container_format: empty only when a registry was never told.
         size: plain bytes, holes included; None while it has no data.
         hole_size: of these, bytes in holes.
         parent_id: the image this one is a snapshot of; that image may be gone.

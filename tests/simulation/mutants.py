@@ -38,7 +38,7 @@ _CONDEMN = "casimg.catalog.collect:condemn"
 _COMMIT = "casimg.catalog.images:commit"
 _SWITCH = "casimg.catalog.repack:switch"
 _COLLECT = "casimg.gc.plan:_Collection._sweep"
-_SAVE = "casimg.saving:_Save.run"
+_SAVE = "casimg.saving:Save.run"
 _READ = "casimg.assemble:ContentReader._try_everything"
 
 _NO_PACK_CHECK = Edit("casimg.catalog.packs:hold_packs", "    if missing:\n", "    if False:\n")
@@ -61,7 +61,7 @@ _EARLY_LIST = (
         'wiring.catalog.early = wiring.catalog.all_packs(("live",))\n'
         "        dirty = _dirty_blocks(wiring, source, parent, changed)",
     ),
-    Edit("casimg.saving:_Save.__init__", "catalog.live_packs(session.session_id)", "catalog.early"),
+    Edit("casimg.saving:Save.__init__", "catalog.live_packs(session.session_id)", "catalog.early"),
 )
 _BUMP = "connection.execute(update(repo).values(epoch=repo.c.epoch + 1))"
 _EARLY_EPOCH = (

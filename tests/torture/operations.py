@@ -115,7 +115,7 @@ class World:
             image_id = found.key.split("/")[1]
             if image_id not in there:
                 record = decode_record((repo.path / "objects" / found.key).read_bytes())
-                self.ghosts[image_id] = record.name
+                self.ghosts[image_id] = record.name or ""
 
     def bury_ghosts(self, repo: Repository) -> list[str]:
         """Compare the images that came back though they were not there before, and delete them."""

@@ -347,7 +347,7 @@ def test_find_sees_active_images_only(catalog: Catalog) -> None:
     saving = Save(catalog, new_image("saving")).image
     deleted, _ = save_image(catalog, "deleted")
     catalog.delete_image(deleted.id)
-    for ref in (saving.id, saving.name, deleted.id, deleted.name):
+    for ref in (saving.id, saving.name or "", deleted.id, deleted.name or ""):
         with pytest.raises(ImageNotFoundError):
             catalog.find(ref)
 

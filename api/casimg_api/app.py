@@ -1,0 +1,175 @@
+"""The application: all routes in one place, and what is done around every handler.
+
+`make_app` wires the repository's registry, the policy and the configuration; what stands before the router is, from
+outside: CORS, request ids and versions, authentication.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import falcon
+from falcon.constants import COMBINED_METHODS
+
+from casimg.errors import CasimgError
+from casimg_api import (
+    cache,
+    discovery,
+    image_actions,
+    image_locations,
+    image_members,
+    image_tags,
+    images,
+    metadefs,
+    schemas,
+    tasks,
+)
+from casimg_api.auth import guarded
+from casimg_api.config import Config
+from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
+from casimg_api.cors import Cors
+from casimg_api.errors import HttpError, error_body, http_error_of
+from casimg_api.front import Front
+from casimg_api.policy import Policy
+from casimg_api.requests import check_text, has_body
+from casimg_api.routes import Route
+from casimg_api.schemas import Schemas
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from wsgiref.types import WSGIApplication
+
+    from casimg.metadefs import Metadefs
+    from casimg.repository import Repository
+    from casimg_api.ports import RegistryPort
+
+_log = logging.getLogger("casimg_api.app")
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *images.ROUTES,
+    *image_members.ROUTES,
+    *image_tags.ROUTES,
+    *image_actions.ROUTES,
+    *image_locations.ROUTES,
+    *schemas.ROUTES,
+    *discovery.ROUTES,
+    *tasks.ROUTES,
+    *cache.ROUTES,
+    *metadefs.ROUTES,
+)
+"""Every route below /v2: a module of handlers lists its own, and is added here."""
+
+WITHOUT_REJECTION: Final = frozenset({"/images/{image_id}/tasks", "/info/usage"})
+"""Paths where Glance answers a wrong method with 404, not 405."""
+_IMPLEMENTED: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
+
+Responder = Callable[..., None]
+
+
+def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
+    """Return the service over an open repository. Raises: ConfigError."""
+    return app_over(repository.registry(), repository.metadefs(), config)
+
+
+def app_over(registry: "RegistryPort", definitions: "Metadefs", config: Config) -> "WSGIApplication":
+    """Return the service over a registry and metadata definitions. Raises: ConfigError."""
+    policy = Policy(_path(config.policy.policy_file))
+    services = Services(registry, definitions, config, policy, Schemas(config.images))
+    app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
+    return Cors(app, config.cors) if config.cors.allowed_origin else app
+
+
+def router(services: Services, routes: Iterable[Route] = ROUTES) -> "falcon.App[falcon.Request, falcon.Response]":
+    """Return the application that knows all routes below /v2, and callers from the environ."""
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
+    app.req_options.strip_url_path_trailing_slash = True
+    app.add_error_handler(Exception, _on_error)
+    app.add_error_handler(falcon.HTTPError, _on_error)
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        if by_path.setdefault(route.path, {}).setdefault(route.method, route) is not route:
+            raise ValueError(f"two routes for {route.method} {route.path}")
+    for path, methods in by_path.items():
+        app.add_route(f"/v2{path}", _Resource(services, path, methods))
+    app.add_sink(_unknown_path, "/")
+    return app
+
+
+class _Resource:
+    """One path, as the framework wants it: a responder for every method there is."""
+
+    def __init__(self, services: Services, path: str, methods: dict[str, Route]) -> None:
+        wrong = _unknown_path if path in WITHOUT_REJECTION else _not_allowed(", ".join(methods))
+        for method in COMBINED_METHODS:
+            route = methods.get(method)
+            setattr(self, f"on_{method.lower()}", wrong if route is None else _responder(services, route))
+
+
+def _responder(services: Services, route: Route) -> Responder:
+    def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
+        for part in parts.values():
+            check_text(part)
+        if route.rejects_body and has_body(req):
+            raise HttpError(400, "A body is not expected with this request.")
+        call = Call(services, req.env[CALLER_KEY], req.env[REQUEST_ID_KEY], req, resp)
+        route.handler(call, **parts)
+
+    return respond
+
+
+def _not_allowed(allowed: str) -> Responder:
+    def respond(_req: falcon.Request, _resp: falcon.Response, **_parts: str) -> None:
+        raise HttpError(405, "", headers={"Allow": allowed})
+
+    return respond
+
+
+def _unknown_path(req: falcon.Request, _resp: falcon.Response, **_parts: str) -> None:
+    raise HttpError(404 if req.method in _IMPLEMENTED else 501)
+
+
+def _on_error(req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> None:
+    """Tell a client of an error; what is the server's fault goes into the log with its trace."""
+    found = _http_error(error)
+    if found is None:
+        request_id = req.env[REQUEST_ID_KEY]
+        _log.error("request.failed request_id=%s method=%s path=%s", request_id, req.method, req.path, exc_info=error)
+        found = HttpError(500)
+    body = error_body(found, req.get_header("Accept", default=""), req.method)
+    resp.status = body.status_line
+    resp.stream = None
+    resp.data = body.data
+    resp.content_type = body.content_type
+    for name, value in found.headers.items():
+        resp.set_header(name, value)
+
+
+def _http_error(error: Exception) -> HttpError | None:
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, CasimgError):
+        return http_error_of(error)
+    if isinstance(error, falcon.HTTPError) and error.status_code < 500:
+        return HttpError(error.status_code if error.status_code in (404, 413) else 400, error.description)
+    return None
+
+
+class _AnyMethod:
+    """Let methods that the framework does not know be told like those that it knows and no route has."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in _FRAMEWORK_METHODS:
+            environ["REQUEST_METHOD"] = "TRACE"
+        return self._app(environ, start_response)
+
+
+_FRAMEWORK_METHODS: Final = frozenset(COMBINED_METHODS) - {"WEBSOCKET"}
+
+
+def _path(text: str) -> "Path | None":
+    from pathlib import Path
+
+    return Path(text) if text else None

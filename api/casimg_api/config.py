@@ -1,0 +1,216 @@
+"""What the server is told: one TOML file, every key with a default, unknown keys are errors.
+
+Keys that Glance has too are named as there and mean the same. `sample.toml`, shipped beside this module, says every key
+with its default; a test holds the two together.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from casimg.errors import ConfigError
+
+CONFIG_SIZE_MAX: Final = 1 << 20
+SAMPLE: Final = Path(__file__).with_name("sample.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where and how the server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 9292
+    workers: int = 1
+    threads: int = 16
+    public_endpoint: str = ""
+    json_body_size_max: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPlace:
+    """Which repository is served."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Who may call."""
+
+    mode: Literal["none", "tokens", "keystone"] = "none"
+    project: str = "casimg"
+    user: str = "casimg"
+    tokens_file: str = ""
+    keystone: Mapping[str, Any] = field(default_factory=dict)
+    max_request_id_length: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """What callers may do."""
+
+    policy_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesConfig:
+    """What images may be like, and how many are told at once."""
+
+    container_formats: tuple[str, ...] = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
+    disk_formats: tuple[str, ...] = (
+        *("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"),
+    )
+    image_property_quota: int = 128
+    image_member_quota: int = 128
+    image_tag_quota: int = 128
+    limit_param_default: int = 25
+    api_limit_max: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """The repository's backend as a store of Glance."""
+
+    multi_store: bool = False
+    id: str = "casimg"
+    store_description: str = ""
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CorsConfig:
+    """Pages of which origins may call from a browser."""
+
+    allowed_origin: tuple[str, ...] = ()
+    allow_credentials: bool = True
+    max_age: int = 3600
+    allow_methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "PATCH")
+    allow_headers: tuple[str, ...] = (
+        *("Content-MD5", "X-Image-Meta-Checksum", "X-Storage-Token", "Accept-Encoding", "X-Auth-Token"),
+        *("X-Identity-Status", "X-Roles", "X-Service-Catalog", "X-User-Id", "X-Tenant-Id", "X-OpenStack-Request-ID"),
+    )
+    expose_headers: tuple[str, ...] = (
+        *("X-Image-Meta-Checksum", "X-Auth-Token", "X-Subject-Token", "X-Service-Token", "X-OpenStack-Request-ID"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """How to take the server out of a load balancer."""
+
+    disable_by_file_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it, section by section."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    repository: RepositoryPlace = field(default_factory=RepositoryPlace)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    cors: CorsConfig = field(default_factory=CorsConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return what a file says; relative paths in it are taken from its folder. Raises: ConfigError."""
+        try:
+            with path.open("rb") as file:
+                data = file.read(CONFIG_SIZE_MAX + 1)
+            if len(data) > CONFIG_SIZE_MAX:
+                raise ConfigError(str(path), "a configuration has at most 1 MiB")
+            document = tomllib.loads(data.decode())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(str(path), str(error)) from None
+        return cls.of(document, str(path), path.parent)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], where: str, folder: Path | None = None) -> Self:
+        """Return what a parsed document says.
+
+        Args:
+            where: for messages.
+            folder: relative paths are taken from it; None leaves them.
+        Raises: ConfigError for unknown keys, wrong types and values that cannot be.
+        """
+        hints = get_type_hints(cls)
+        _only_known(document, hints, where, "section")
+        sections = {name: _section(hints[name], table, where, name) for name, table in document.items()}
+        found = cls(**sections)
+        found._check(where)
+        return found if folder is None else found._below(folder)
+
+    def _check(self, where: str) -> None:
+        server, auth = self.server, self.auth
+        bounds = (
+            ("server.port", server.port, 0, 65535),
+            ("server.workers", server.workers, 1, 1024),
+            ("server.threads", server.threads, 1, 1024),
+            ("server.json_body_size_max", server.json_body_size_max, 1024, 1 << 30),
+            ("auth.max_request_id_length", auth.max_request_id_length, 0, 16384),
+            ("images.limit_param_default", self.images.limit_param_default, 1, 1 << 20),
+            ("images.api_limit_max", self.images.api_limit_max, 1, 1 << 20),
+            ("cors.max_age", self.cors.max_age, 0, 1 << 31),
+        )
+        for name, value, low, high in bounds:
+            if not low <= value <= high:
+                raise ConfigError(where, f"{name} is {value}, it must be from {low} to {high}")
+        if auth.mode == "tokens" and not auth.tokens_file:
+            raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
+        if auth.mode == "keystone" and not auth.keystone:
+            raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
+        if auth.mode == "none" and not auth.project:
+            raise ConfigError(where, "auth.project must name the project that owns new images")
+        if not self.store.id or "," in self.store.id or "/" in self.store.id:
+            raise ConfigError(where, "store.id must be a name without commas and slashes")
+
+    def _below(self, folder: Path) -> Self:
+        def place(path: str) -> str:
+            return str(folder / path) if path else path
+
+        return replace(
+            self,
+            repository=replace(self.repository, path=place(self.repository.path)),
+            auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
+            policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
+        )
+
+
+def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ConfigError(where, f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+def _section(kind: type[Any], table: object, where: str, name: str) -> object:
+    if not isinstance(table, dict):
+        raise ConfigError(where, f"{name} must be a section: [{name}]")
+    hints = get_type_hints(kind)
+    _only_known(table, {item.name: item for item in fields(kind)}, where, f"key in [{name}]:")
+    return kind(**{key: _value(hints[key], value, where, f"{name}.{key}") for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, where: str, name: str) -> Any:
+    """Return a value as its key wants it. Raises: ConfigError when it is of another type."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise ConfigError(where, f"{name} is {value!r}, it must be one of {', '.join(args)}")
+    if origin is tuple:
+        if isinstance(value, list) and all(type(item) is args[0] for item in value):
+            return tuple(value)
+        raise ConfigError(where, f"{name} must be a list of {args[0].__name__}")
+    if origin in (Union, UnionType):
+        raise TypeError(f"{name}: no optional values; an empty string says that something is not set")
+    wanted = dict if origin is not None else kind
+    if type(value) is not wanted:
+        raise ConfigError(where, f"{name} must be of type {wanted.__name__}, not {type(value).__name__}")
+    return value

@@ -1,0 +1,83 @@
+"""Who calls, and what one call carries through a handler. Pure.
+
+Handlers take a `Call` first, then what their path names; they never see headers of identity.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casimg.registry import Viewer
+
+if TYPE_CHECKING:
+    import falcon
+
+    from casimg.metadefs import Metadefs
+    from casimg_api.config import Config
+    from casimg_api.policy import Policy
+    from casimg_api.ports import RegistryPort
+    from casimg_api.schemas import Schemas
+
+CALLER_KEY = "casimg.caller"
+"""Where the authentication puts the Caller in a WSGI environ."""
+REQUEST_ID_KEY = "casimg.request_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the authentication found out; roles are lower case."""
+
+    project_id: str | None
+    user_id: str | None
+    roles: tuple[str, ...]
+    is_admin: bool = False
+    service_roles: tuple[str, ...] = ()
+    """Roles of a service token that came with the user's."""
+    scope: str = "project"
+    """What the token is for: project, domain or system."""
+
+    @property
+    def is_service(self) -> bool:
+        return "service" in self.roles or "service" in self.service_roles
+
+    @property
+    def viewer(self) -> Viewer:
+        """Whose eyes the catalog looks through."""
+        return Viewer(self.project_id, is_admin=self.is_admin)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all calls share; any number of threads may use it."""
+
+    registry: "RegistryPort"
+    metadefs: "Metadefs"
+    config: "Config"
+    policy: "Policy"
+    schemas: "Schemas"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request with its answer, its caller, and the services."""
+
+    services: Services
+    caller: Caller
+    request_id: str
+    req: "falcon.Request"
+    resp: "falcon.Response"
+
+    @property
+    def registry(self) -> "RegistryPort":
+        return self.services.registry
+
+    @property
+    def metadefs(self) -> "Metadefs":
+        return self.services.metadefs
+
+    @property
+    def config(self) -> "Config":
+        return self.services.config
+
+    @property
+    def policy(self) -> "Policy":
+        return self.services.policy

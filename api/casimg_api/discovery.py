@@ -1,0 +1,93 @@
+"""What the service can do: versions and health for everybody, `/v2/info` for callers.
+
+There are no microversions: every route is always there, and `/versions` only tells. Clients look for exact numbers, so
+a number is told when its routes do what they say.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from casimg_api.answers import send_json
+from casimg_api.config import Config
+from casimg_api.context import Call
+from casimg_api.errors import HttpError
+from casimg_api.routes import Route
+from casimg_api.urls import base_url
+
+CURRENT: Final = "v2.17"
+_ALWAYS: Final = ("v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
+_STORES: Final = ("v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8")
+
+
+def versions(config: Config) -> tuple[str, ...]:
+    """Return the versions to tell, in Glance's order."""
+    return ("v2.15", *(_STORES if config.store.multi_store else ("v2.9",)), CURRENT, *_ALWAYS)
+
+
+def prefixes(config: Config) -> frozenset[str]:
+    """Return the first parts of paths that all mean /v2."""
+    return frozenset({"v2", *versions(config)})
+
+
+def versions_document(environ: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return the document of `/` and `/versions`."""
+    href = f"{base_url(environ, config.server)}/v2/"
+    return {
+        "versions": [
+            {
+                "id": version,
+                "status": "CURRENT" if version == CURRENT else "SUPPORTED",
+                "links": [{"rel": "self", "href": href}],
+            }
+            for version in versions(config)
+        ]
+    }
+
+
+def is_disabled(config: Config) -> bool:
+    """Return whether the operator has taken the server out of service."""
+    path = config.health.disable_by_file_path
+    return bool(path) and Path(path).exists()
+
+
+def import_methods(call: Call) -> None:
+    """GET /info/import: no method of import is enabled."""
+    value: list[str] = []
+    methods = {"description": "Import methods available.", "type": "array", "value": value}
+    send_json(call, {"import-methods": methods})
+
+
+def stores(call: Call) -> None:
+    """GET /info/stores."""
+    send_json(call, {"stores": [_store(call)]})
+
+
+def stores_detail(call: Call) -> None:
+    """GET /info/stores/detail, for administrators and services."""
+    store: dict[str, Any] = dict(_store(call))
+    call.policy.enforce(call.caller, "stores_info_detail", {})
+    store |= {"type": "casimg", "weight": call.config.store.weight, "properties": {}}
+    send_json(call, {"stores": [store]})
+
+
+def _store(call: Call) -> dict[str, str]:
+    """Return the repository's backend as a store; true is a text on this wire."""
+    config = call.config.store
+    if not config.multi_store:
+        raise HttpError(404, "Multi backend is not supported at this site.")
+    described = {"description": config.store_description} if config.store_description else {}
+    return {"id": config.id, **described, "default": "true"}
+
+
+def usage(call: Call) -> None:
+    """GET /info/usage: empty without unified limits of Keystone."""
+    send_json(call, {"usage": {}})
+
+
+ROUTES: Final = (
+    Route("GET", "/info/import", import_methods, rejects_body=True),
+    Route("GET", "/info/stores", stores, rejects_body=True),
+    Route("GET", "/info/stores/detail", stores_detail, rejects_body=True),
+    Route("GET", "/info/usage", usage),
+)

@@ -1,0 +1,135 @@
+"""How image rows are read and inserted: one query for the rows, one more each for properties, tags and hashes.
+
+What reads images in whichever way shares this. Functions take a connection.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
+
+from casimg.catalog.rows import ImageRow, NewImage
+from casimg.catalog.schema import STORED_STATUSES, content_hashes, contents, image_properties, image_tags, images
+from casimg.catalog.sessions import micros_of, time_of
+from casimg.catalog.transaction import batches
+from casimg.ids import ContentId, ImageId, SessionId
+
+
+def is_stored() -> ColumnElement[bool]:
+    """Return the condition that an image has a content and a record, whether it may be downloaded or not."""
+    return images.c.status.in_(STORED_STATUSES)
+
+
+def image_query() -> Select[Any]:
+    """Return the query of image rows with the sizes of their contents."""
+    return select(images, contents.c.size, contents.c.hole_size).outerjoin(
+        contents, contents.c.content_id == images.c.content_id
+    )
+
+
+def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRow]:
+    """Return the images of rows of `image_query`, in their order, with properties, tags and hashes."""
+    ids = [row.id for row in rows]
+    properties: dict[str, dict[str, str]] = {}
+    tags: dict[str, list[str]] = {}
+    hashes: dict[str, dict[str, str]] = {}
+    for batch in batches(ids):
+        for item in connection.execute(select(image_properties).where(image_properties.c.image_id.in_(batch))):
+            properties.setdefault(item.image_id, {})[item.name] = item.value
+    for batch in batches(ids):
+        for item in connection.execute(select(image_tags).where(image_tags.c.image_id.in_(batch))):
+            tags.setdefault(item.image_id, []).append(item.tag)
+    for batch in batches(sorted({row.content_id for row in rows if row.content_id is not None})):
+        for item in connection.execute(select(content_hashes).where(content_hashes.c.content_id.in_(batch))):
+            hashes.setdefault(item.content_id, {})[item.algo] = item.value
+    return [
+        image_row(row, properties.get(row.id, {}), tuple(sorted(tags.get(row.id, ()))), hashes.get(row.content_id, {}))
+        for row in rows
+    ]
+
+
+def image_row(
+    row: Row[Any], properties: dict[str, str], tags: tuple[str, ...] = (), hashes: dict[str, str] | None = None
+) -> ImageRow:
+    """Return the value of one row of `image_query`."""
+    return ImageRow(
+        id=ImageId(row.id),
+        name=row.name,
+        status=row.status,
+        content_id=None if row.content_id is None else ContentId(row.content_id),
+        session_id=None if row.session_id is None else SessionId(row.session_id),
+        parent_id=None if row.parent_id is None else ImageId(row.parent_id),
+        disk_format=row.disk_format,
+        container_format=row.container_format,
+        owner=row.owner,
+        visibility=row.visibility,
+        protected=row.protected,
+        created_at=time_of(row.created_at),
+        updated_at=time_of(row.updated_at),
+        deleted_at=None if row.deleted_at is None else time_of(row.deleted_at),
+        size=row.size,
+        hole_size=row.hole_size or 0,
+        properties=properties,
+        revision=row.revision,
+        hidden=row.hidden,
+        min_disk=row.min_disk,
+        min_ram=row.min_ram,
+        virtual_size=row.virtual_size,
+        tags=tags,
+        hashes=hashes or {},
+        registered=row.registered,
+    )
+
+
+def insert_image(
+    connection: Connection,
+    new: NewImage,
+    now: int,
+    *,
+    status: str,
+    session_id: SessionId | None = None,
+    content_id: ContentId | None = None,
+    staged_content_id: ContentId | None = None,
+    updated_at: int | None = None,
+    revision: int = 0,
+    registered: bool = False,
+) -> None:
+    """Insert an image with its properties and tags.
+
+    Args:
+        now: microseconds; of its creation when `new` does not say, and of its last change when `updated_at` is None.
+    Raises: IntegrityError of SQLAlchemy when the id was ever used.
+    """
+    connection.execute(
+        insert(images).values(
+            id=new.id,
+            name=new.name,
+            status=status,
+            content_id=content_id,
+            staged_content_id=staged_content_id,
+            session_id=session_id,
+            parent_id=new.parent_id,
+            disk_format=new.disk_format,
+            container_format=new.container_format,
+            owner=new.owner,
+            visibility=new.visibility,
+            protected=new.protected,
+            hidden=new.hidden,
+            min_disk=new.min_disk,
+            min_ram=new.min_ram,
+            virtual_size=new.virtual_size,
+            created_at=now if new.created_at is None else micros_of(new.created_at),
+            updated_at=now if updated_at is None else updated_at,
+            revision=revision,
+            registered=registered,
+        )
+    )
+    for items in batches(new.properties.items()):
+        connection.execute(
+            insert(image_properties), [{"image_id": new.id, "name": name, "value": value} for name, value in items]
+        )
+    for tags in batches(sorted(set(new.tags))):
+        connection.execute(insert(image_tags), [{"image_id": new.id, "tag": tag} for tag in tags])
+
+
+__all__ = ["image_query", "image_row", "insert_image", "is_stored", "read_images"]
