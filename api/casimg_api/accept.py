@@ -21,7 +21,6 @@ _RANGE = re.compile(
     rf"(?:[ \t]*;[ \t]*[qQ]=(?P<q>{_QVALUE})(?:{_EXTENSION})*)?"
 )
 _SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+|[ \t]*$")
-_EMPTY = re.compile(r"[ \t,]*")
 
 
 def error_type(accept: str) -> str:
@@ -41,7 +40,7 @@ def error_type(accept: str) -> str:
 def _parse(accept: str) -> list[tuple[str, str, bool, float]] | None:
     """Return (main, sub, has parameters, q) of each media range; None for a header that is none."""
     found: list[tuple[str, str, bool, float]] = []
-    position = _EMPTY.match(accept).end()  # type: ignore[union-attr] - it matches everywhere
+    position = len(accept) - len(accept.lstrip(" \t,"))
     while position < len(accept):
         item = _RANGE.match(accept, position)
         if item is None:

@@ -6,6 +6,7 @@ outside: CORS, request ids and versions, authentication.
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import falcon
@@ -36,7 +37,6 @@ from casimg_api.routes import Route
 from casimg_api.schemas import Schemas
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from wsgiref.types import WSGIApplication
 
     from casimg.metadefs import Metadefs
@@ -63,6 +63,9 @@ WITHOUT_REJECTION: Final = frozenset({"/images/{image_id}/tasks", "/info/usage"}
 """Paths where Glance answers a wrong method with 404, not 405."""
 _IMPLEMENTED: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
 
+METHOD_KEY: Final = "casimg.method"
+"""Where a method is kept that the framework does not know."""
+
 Responder = Callable[..., None]
 
 
@@ -73,7 +76,7 @@ def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
 
 def app_over(registry: "RegistryPort", definitions: "Metadefs", config: Config) -> "WSGIApplication":
     """Return the service over a registry and metadata definitions. Raises: ConfigError."""
-    policy = Policy(_path(config.policy.policy_file))
+    policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     services = Services(registry, definitions, config, policy, Schemas(config.images))
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     return Cors(app, config.cors) if config.cors.allowed_origin else app
@@ -124,7 +127,7 @@ def _not_allowed(allowed: str) -> Responder:
     return respond
 
 
-def _unknown_path(req: falcon.Request, _resp: falcon.Response, **_parts: str) -> None:
+def _unknown_path(req: falcon.Request, resp: falcon.Response, **_parts: Any) -> None:  # noqa: ARG001 - the framework's names
     raise HttpError(404 if req.method in _IMPLEMENTED else 501)
 
 
@@ -135,7 +138,7 @@ def _on_error(req: falcon.Request, resp: falcon.Response, error: Exception, _par
         request_id = req.env[REQUEST_ID_KEY]
         _log.error("request.failed request_id=%s method=%s path=%s", request_id, req.method, req.path, exc_info=error)
         found = HttpError(500)
-    body = error_body(found, req.get_header("Accept", default=""), req.method)
+    body = error_body(found, req.get_header("Accept", default=""), req.env.get(METHOD_KEY, req.method))
     resp.status = body.status_line
     resp.stream = None
     resp.data = body.data
@@ -162,14 +165,9 @@ class _AnyMethod:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in _FRAMEWORK_METHODS:
+            environ[METHOD_KEY] = environ["REQUEST_METHOD"]
             environ["REQUEST_METHOD"] = "TRACE"
         return self._app(environ, start_response)
 
 
 _FRAMEWORK_METHODS: Final = frozenset(COMBINED_METHODS) - {"WEBSOCKET"}
-
-
-def _path(text: str) -> "Path | None":
-    from pathlib import Path
-
-    return Path(text) if text else None

@@ -170,6 +170,7 @@ def _keystone(app: "WSGIApplication", options: Mapping[str, Any]) -> "WSGIApplic
     where = "[auth.keystone]"
     known = {option.dest for _group, found in _opts.list_opts() for option in found} | {"auth_type", "auth_section"}
     kind = options.get("auth_type", "password")
+    loader: Any
     try:
         loader = loading.get_plugin_loader(kind)
     except Exception as error:

@@ -141,7 +141,7 @@ class Config:
         """
         hints = get_type_hints(cls)
         _only_known(document, hints, where, "section")
-        sections = {name: _section(hints[name], table, where, name) for name, table in document.items()}
+        sections: dict[str, Any] = {name: _section(hints[name], table, where, name) for name, table in document.items()}
         found = cls(**sections)
         found._check(where)
         return found if folder is None else found._below(folder)

@@ -54,6 +54,7 @@ STATUSES: Final[tuple[tuple[type[casimg_errors.CasimgError], int], ...]] = (
     (casimg_errors.NotFoundError, 404),
     (casimg_errors.ProtectedImageError, 403),
     (casimg_errors.ProtectedMetadefError, 403),
+    (casimg_errors.NotQueuedError, 409),
     (casimg_errors.BadStatusError, 403),
     (casimg_errors.SizeMismatchError, 400),
     (casimg_errors.ConflictError, 409),
@@ -61,7 +62,7 @@ STATUSES: Final[tuple[tuple[type[casimg_errors.CasimgError], int], ...]] = (
     (casimg_errors.NoSpaceError, 413),
     (casimg_errors.TryAgainError, 503),
 )
-"""The first family that an error belongs to counts; one of none is a fault of the server: 500, told in the log alone."""
+"""The first family that an error belongs to counts; one of none is a fault of the server: 500, told in the log."""
 
 
 class HttpError(Exception):
@@ -90,6 +91,8 @@ class HttpError(Exception):
 
 def http_error_of(error: casimg_errors.CasimgError) -> HttpError | None:
     """Return what an error of the library is on the wire; None when it is a fault of the server."""
+    if type(error) is casimg_errors.ImageNotFoundError:
+        return HttpError(404, f"No image found with ID {error.ref}")
     for family, status in STATUSES:
         if isinstance(error, family):
             # what backends and disks say stays in the log

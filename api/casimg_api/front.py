@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 REQUEST_ID_HEADER: Final = "x-openstack-request-id"
 MEDIA_TYPE_PREFIX: Final = "application/vnd.openstack.images-"
 
+_SPELLINGS: Final = {
+    "content-md5": "Content-MD5",
+    "etag": "ETag",
+    "openstack-image-import-methods": "OpenStack-image-import-methods",
+    "openstack-image-store-ids": "OpenStack-image-store-ids",
+    "www-authenticate": "WWW-Authenticate",
+}
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 
@@ -38,7 +45,7 @@ class Front:
         request_id = environ[REQUEST_ID_KEY] = _request_id("" if too_long else sent)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            kept = [item for item in headers if item[0].lower() != REQUEST_ID_HEADER]
+            kept = [(_spelling(name), value) for name, value in headers if name.lower() != REQUEST_ID_HEADER]
             kept.append((REQUEST_ID_HEADER, request_id))
             return start_response(status, kept) if exc_info is None else start_response(status, kept, exc_info)
 
@@ -84,6 +91,11 @@ def _send(
 ) -> Iterable[bytes]:
     start(line, [("Content-Type", content_type), ("Content-Length", str(len(data)))])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [data]
+
+
+def _spelling(name: str) -> str:
+    """Return a header's name as Glance spells it; the framework sends lower case, and some programs compare."""
+    return _SPELLINGS.get(name) or (name.title() if name.islower() else name)
 
 
 def _request_id(sent: str) -> str:

@@ -7,8 +7,10 @@ from casimg.catalog.metadef_rows import NamespaceRow
 from casimg.metadef_documents import READ_ONLY
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
+from casimg_api.listing import parse_limit
 from casimg_api.policy import forbidden
 from casimg_api.requests import json_object, query
+from casimg_api.rules import INT_MAX
 
 T = TypeVar("T")
 _TIMES: Final = ("created_at", "updated_at")
@@ -80,16 +82,12 @@ def sort_key(asked: dict[str, str], known: tuple[str, ...]) -> str:
 
 def limit(asked: dict[str, str], *, lowest: int = 0) -> int | None:
     """Return how many to list at most, None when that was not asked. Raises: HttpError 400."""
-    text = asked.get("limit")
-    if text is None:
+    if "limit" not in asked:
         return None
-    try:
-        found = int(text)
-    except ValueError:
-        raise HttpError(400, "limit param must be an integer") from None
+    found = parse_limit(asked["limit"])
     if found < lowest:
         raise HttpError(400, "limit param must be positive")
-    return found
+    return min(found, INT_MAX)
 
 
 def check_visibility(asked: dict[str, str], *known: str) -> str | None:

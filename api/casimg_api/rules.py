@@ -16,7 +16,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 def image_id_of(text: str) -> ImageId:
-    """Return an id as the catalog spells it: UUIDs in lower case; anything else as it is, and there is no such image."""
+    """Return an id as the catalog spells it: UUIDs in lower case; anything else as it is, and no image has it."""
     return ImageId(text.lower() if _UUID.fullmatch(text) else text)
 
 

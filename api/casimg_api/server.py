@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 
-class _Server(BaseApplication):  # type: ignore[misc] - gunicorn has no types
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, make: "Callable[[], WSGIApplication]", options: dict[str, Any]) -> None:
         self._make = make
         self._options = options
@@ -17,7 +17,8 @@ class _Server(BaseApplication):  # type: ignore[misc] - gunicorn has no types
 
     def load_config(self) -> None:
         for name, value in self._options.items():
-            self.cfg.set(name, value)
+            if name in self.cfg.settings:  # not every version knows all of them
+                self.cfg.set(name, value)
 
     def load(self) -> "WSGIApplication":
         return self._make()
@@ -37,5 +38,6 @@ def serve(make: "Callable[[], WSGIApplication]", host: str, port: int, workers: 
         "worker_class": "gthread",
         "limit_request_line": 8190,
         "timeout": 0,  # an upload may take hours
+        "control_socket_disable": True,
     }
     _Server(make, options).run()

@@ -23,9 +23,12 @@ from casimg.cli.output import jsonable, print_json
 from casimg.errors import CasimgError, NoRepositoryError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from casimg.repository import Repository
 
 P = ParamSpec("P")
+COMMAND_GROUP = "casimg.commands"
 
 
 @contextlib.contextmanager
@@ -153,7 +156,29 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     context.exit()
 
 
+class _Commands(click.Group):
+    """The commands of this package, and those of others: entry points of the group `casimg.commands`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_brought()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and (entry := _brought().get(cmd_name)) is not None:
+            made: click.Command = entry.load()
+            return made
+        return found
+
+
+def _brought() -> "dict[str, EntryPoint]":
+    """Return the commands of other packages, not loaded: looked for only when they are asked for."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\n" + exit_codes.HELP + "\n\n\b\nExample:\n  casimg init /srv/images\n"
     "  casimg --repo /srv/images put debian-12.raw --name debian-12",

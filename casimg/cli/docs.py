@@ -11,8 +11,11 @@ _WIDTH = 100
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command below a group with its path, groups before their commands."""
-    for name in sorted(group.commands):
-        command = group.commands[name]
+    with click.Context(group) as context:
+        names = group.list_commands(context)
+        found = [(name, group.get_command(context, name)) for name in names]
+    for name, command in found:
+        assert command is not None
         yield (*path, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
