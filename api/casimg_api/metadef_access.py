@@ -1,7 +1,7 @@
 """What all routes of metadata definitions share: the namespace a path names, rules about it, bodies and pages."""
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from casimg.catalog.metadef_rows import NamespaceRow
 from casimg.metadef_documents import READ_ONLY
@@ -96,8 +96,3 @@ def check_visibility(asked: dict[str, str], *known: str) -> str | None:
     if found and found not in known:
         raise HttpError(400, f"Invalid visibility value: {found}")
     return found
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Return a document without the fields that are not set."""
-    return {name: value for name, value in values.items() if value is not None}

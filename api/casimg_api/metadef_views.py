@@ -5,7 +5,6 @@ from typing import Any
 
 from casimg.catalog.metadef_rows import AssociationRow, NamespaceDetail, NamespaceRow, ObjectRow, PropertyRow, TagRow
 from casimg.metadef_documents import NewNamespace, NewObject
-from casimg_api.metadef_access import given
 from casimg_api.views import time_text
 
 ROOT = "/v2/metadefs/namespaces"
@@ -105,6 +104,11 @@ def association_view(row: AssociationRow) -> dict[str, Any]:
         created_at=time_text(row.created_at),
         updated_at=time_text(row.updated_at),
     )
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Return a document without the fields that are not set."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _prefixed(definitions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
