@@ -5,6 +5,7 @@ answer is plain text.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 HTML: Final = "text/html"
@@ -13,14 +14,14 @@ PLAIN: Final = "text/plain"
 OFFERS: Final = (HTML, JSON)
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QVALUE = r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
-_PARAMETER = rf"""[ \t]*;[ \t]*(?![qQ][ \t]*=){_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")"""
-_EXTENSION = rf"""[ \t]*;[ \t]*{_TOKEN}(?:=(?:{_TOKEN}|"(?:[^"\\]|\\.)*"))?"""
-_RANGE = re.compile(
-    rf"(?P<main>{_TOKEN})/(?P<sub>{_TOKEN})(?P<parameters>(?:{_PARAMETER})*)"
-    rf"(?:[ \t]*;[ \t]*[qQ]=(?P<q>{_QVALUE})(?:{_EXTENSION})*)?"
+_VALUE = rf"""(?:{_TOKEN}|"(?:[^"\\]|\\.)*")"""
+_QUALITY = r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)"
+_RANGE = (
+    rf"(?P<main>{_TOKEN})/(?P<sub>{_TOKEN})(?P<parameters>(?:[ \t]*;[ \t]*(?![qQ]=){_TOKEN}={_VALUE})*)"
+    rf"(?:[ \t]*;[ \t]*[qQ]=(?P<quality>{_QUALITY})(?:[ \t]*;[ \t]*{_TOKEN}(?:={_VALUE})?)*)?"
 )
-_SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+|[ \t]*$")
+_FIRST = re.compile(rf",|{_RANGE}")
+_NEXT = re.compile(rf"[ \t]*,(?:[ \t]*{_RANGE})?")
 
 
 def error_type(accept: str) -> str:
@@ -37,40 +38,43 @@ def error_type(accept: str) -> str:
     return best if quality > 0 else PLAIN
 
 
-def _parse(accept: str) -> list[tuple[str, str, bool, float]] | None:
-    """Return (main, sub, has parameters, q) of each media range; None for a header that is none."""
-    found: list[tuple[str, str, bool, float]] = []
-    position = len(accept) - len(accept.lstrip(" \t,"))
+@dataclass(frozen=True, slots=True)
+class _MediaRange:
+    main: str
+    sub: str
+    has_parameters: bool
+    quality: float
+
+    def specificity(self, main: str, sub: str) -> int:
+        """Return how closely the range names a media type without parameters; 0 when it does not."""
+        if (self.main, self.sub) == (main, sub):
+            return 0 if self.has_parameters else 3
+        if self.sub == "*":
+            return 2 if self.main == main else int(self.main == "*")
+        return 0
+
+
+def _parse(accept: str) -> list[_MediaRange] | None:
+    """Return the media ranges of a header; None for one that is none."""
+    found: list[_MediaRange] = []
+    position = 0
     while position < len(accept):
-        item = _RANGE.match(accept, position)
+        item = (_NEXT if position else _FIRST).match(accept, position)
         if item is None:
             return None
-        end = _SEPARATOR.match(accept, item.end())
-        if end is None:
-            return None
-        main, sub = item["main"].lower(), item["sub"].lower()
-        if main == "*" and sub != "*":
-            return None
-        found.append((main, sub, bool(item["parameters"]), float(item["q"] or 1)))
-        position = end.end()
+        if item["main"]:
+            quality = float(item["quality"] or 1)
+            found.append(_MediaRange(item["main"].lower(), item["sub"].lower(), bool(item["parameters"]), quality))
+        position = item.end()
     return found
 
 
-def _quality(ranges: list[tuple[str, str, bool, float]], offer: str) -> float:
-    """Return the quality of an offer: that of the most specific range it falls in."""
+def _quality(ranges: list[_MediaRange], offer: str) -> float:
+    """Return the quality of an offer: that of the first of the most specific ranges that it falls in."""
     main, _, sub = offer.partition("/")
-    best = (0, 0.0)
-    for range_main, range_sub, has_parameters, quality in ranges:
-        if has_parameters:
-            continue
-        if (range_main, range_sub) == (main, sub):
-            specificity = 3
-        elif (range_main, range_sub) == (main, "*"):
-            specificity = 2
-        elif range_main == "*":
-            specificity = 1
-        else:
-            continue
-        if specificity > best[0]:
-            best = (specificity, quality)
-    return best[1]
+    best, quality = 0, 0.0
+    for item in ranges:
+        specificity = item.specificity(main, sub)
+        if specificity > best:
+            best, quality = specificity, item.quality
+    return quality
