@@ -73,6 +73,14 @@ class MetadefNotFoundError(NotFoundError):
         super().__init__(f"the metadata definitions have no {kind} {name!r}{where}")
 
 
+class TaskNotFoundError(NotFoundError):
+    """A task is not there: never was, is another project's, or was forgotten in time."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"no task has the id {task_id!r}")
+
+
 # Conflict
 
 
@@ -159,6 +167,15 @@ class ProtectedMetadefError(ConflictError):
         self.namespace = namespace
         what = f"{kind} {name!r} " if kind == "namespace" else f"{kind} {name!r} of the namespace {namespace!r} "
         super().__init__(f"the {what}is protected and cannot be deleted")
+
+
+class TaskEndedError(ConflictError):
+    """A task's status does not allow what was asked: it has ended, or was begun before."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id = task_id
+        self.status = status
+        super().__init__(f"task {task_id} is in status {status} already")
 
 
 # Bad input

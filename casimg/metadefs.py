@@ -5,11 +5,10 @@ viewer may not see is not there (`MetadefNotFoundError`). Threads: any.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
 
-from casimg.catalog import Catalog
 from casimg.catalog import metadef_parts as parts
 from casimg.catalog import metadefs as sql
 from casimg.catalog.metadef_rows import (
@@ -21,29 +20,22 @@ from casimg.catalog.metadef_rows import (
     PropertyRow,
     TagQuery,
     TagRow,
-    Viewer,
 )
+from casimg.catalog.query import Viewer
 from casimg.errors import CatalogBusyError, ProtectedMetadefError
 from casimg.metadef_documents import NewAssociation, NewNamespace, NewObject, NewProperty
+from casimg.opened import Opened
 
 T = TypeVar("T")
 _RACE_COUNT_MAX = 8
 """How often a transaction begins again because others made the resource types that it was about to make."""
 
 
-class Opened(Protocol):
-    """What is needed of an open repository: `casimg.wiring.Wiring` has it."""
-
-    @property
-    def catalog(self) -> Catalog: ...
-    def check_open(self) -> None: ...
-
-
 class Metadefs:
     """The metadata definitions of an open repository."""
 
-    def __init__(self, wiring: Opened) -> None:
-        self._wiring = wiring
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
 
     # Namespaces
 
@@ -269,14 +261,14 @@ class Metadefs:
         )
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        self._wiring.check_open()
-        return self._wiring.catalog.read(work)
+        self._opened.check_open()
+        return self._opened.catalog.read(work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        self._wiring.check_open()
+        self._opened.check_open()
         for _ in range(_RACE_COUNT_MAX):
             try:
-                return self._wiring.catalog.transaction(work)
+                return self._opened.catalog.transaction(work)
             except parts.ResourceTypeRaceError:
                 continue
         raise CatalogBusyError("many make resource types of metadata definitions at once")

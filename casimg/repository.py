@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
+    from casimg.tasks import Tasks
 
 TargetLike = str | os.PathLike[str] | BinaryIO
 
@@ -259,15 +260,9 @@ class Repository:
         from casimg import restoring
 
         self._wiring.check_open()
+        row, threads = self._wiring.catalog.find(ref), self._wiring.site.threads
         return restoring.get(
-            self._wiring,
-            self._wiring.catalog.find(ref),
-            target,
-            resume=resume,
-            in_place=in_place,
-            threads=self._wiring.site.threads,
-            progress=progress,
-            cancel=cancel,
+            self._wiring, row, target, resume=resume, in_place=in_place, threads=threads, progress=progress, cancel=cancel
         )
 
     def open_image(self, ref: str) -> "ImageFile":
@@ -295,14 +290,8 @@ class Repository:
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
         with leased_reader(self._wiring, row) as reader:
-            return comparing.verify(
-                reader,
-                image_of(row),
-                file,
-                threads=thread_count(self._wiring.site.threads),
-                progress=progress,
-                cancel=cancel,
-            )
+            threads = thread_count(self._wiring.site.threads)
+            return comparing.verify(reader, image_of(row), file, threads=threads, progress=progress, cancel=cancel)
 
     def images(self, name: str | None = None, *, include_deleted: bool = False) -> list[Image]:
         """Return the images, oldest first; those with exactly this name when one is given."""
@@ -413,6 +402,12 @@ class Repository:
 
         self._wiring.check_open()
         return Registry(self._wiring)
+
+    def tasks(self) -> "Tasks":
+        """Return the tasks: what a service does with images in the background, and what became of it."""
+        from casimg.tasks import Tasks
+
+        return Tasks(self._wiring)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from casimg.catalog.engine import now_us
+from casimg.catalog.keyset import page
 from casimg.catalog.metadef_rows import AssociationRow, NamespaceRow, ObjectRow, PropertyRow, TagQuery, TagRow
 from casimg.catalog.metadef_schema import associations, objects, properties, resource_types, tags
 from casimg.catalog.sessions import time_of
@@ -35,28 +36,6 @@ def taken_as(error: Exception) -> Iterator[None]:
         yield
     except IntegrityError:
         raise error from None
-
-
-def page(
-    query: Select[Any],
-    keys: Sequence[ColumnElement[Any]],
-    after: Sequence[Any] | None,
-    ascending: bool,
-    limit: int | None,
-) -> Select[Any]:
-    """Return the query in the order of the keys, beginning after a row with these values of them."""
-    if after is not None:
-        later = [
-            and_(*(keys[at] == literal(after[at]) for at in range(last)), _beyond(key, after[last], ascending))
-            for last, key in enumerate(keys)
-        ]
-        query = query.where(or_(*later))
-    query = query.order_by(*(key.asc() if ascending else key.desc() for key in keys))
-    return query if limit is None else query.limit(limit)
-
-
-def _beyond(key: ColumnElement[Any], value: Any, ascending: bool) -> ColumnElement[bool]:
-    return key > literal(value) if ascending else key < literal(value)
 
 
 def remove(connection: Connection, namespace: NamespaceRow, kind: str, name: str) -> None:

@@ -3,16 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
-
-
-class Viewer(Protocol):
-    """Whose eyes: private namespaces of other projects are not there."""
-
-    @property
-    def project_id(self) -> str | None: ...
-    @property
-    def is_admin(self) -> bool: ...
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)

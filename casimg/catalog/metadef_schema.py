@@ -1,5 +1,4 @@
-"""The tables of metadata definitions. Apart from those of images: no put or get declares them, so that loading the
-dialect of MySQL costs nobody else anything.
+"""The tables of metadata definitions. Apart from those of images: no put or get declares them.
 
 Names are compared byte for byte, as everywhere in the catalog. Definitions are JSON text with ASCII only.
 """
@@ -14,17 +13,14 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
+from casimg.catalog.long_text import LONG_TEXT
 from casimg.catalog.schema import metadata
 
 _AUTO: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
-# A TEXT of MariaDB ends at 64 KiB, which a long list of definitions passes.
-_LONG: TypeEngine[str] = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 namespaces = Table(
     "metadef_namespaces",
@@ -32,7 +28,7 @@ namespaces = Table(
     Column("namespace_id", _AUTO, primary_key=True, autoincrement=True),
     Column("name", String(80), nullable=False, unique=True),
     Column("display_name", String(80)),
-    Column("description", _LONG),
+    Column("description", LONG_TEXT),
     Column("visibility", String(16), nullable=False),
     CheckConstraint("visibility IN ('public', 'private')", name="visibility"),
     Column("protected", Boolean(name="protected"), nullable=False),
@@ -53,9 +49,9 @@ objects = Table(
     Column("object_id", _AUTO, primary_key=True, autoincrement=True),
     _of_namespace(),
     Column("name", String(80), nullable=False),
-    Column("description", _LONG),
-    Column("required", _LONG, nullable=False),
-    Column("properties", _LONG, nullable=False),
+    Column("description", LONG_TEXT),
+    Column("required", LONG_TEXT, nullable=False),
+    Column("properties", LONG_TEXT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("namespace_id", "name"),
@@ -68,7 +64,7 @@ properties = Table(
     Column("property_id", _AUTO, primary_key=True, autoincrement=True),
     _of_namespace(),
     Column("name", String(80), nullable=False),
-    Column("definition", _LONG, nullable=False),
+    Column("definition", LONG_TEXT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("namespace_id", "name"),

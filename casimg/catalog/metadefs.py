@@ -10,8 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 
 from casimg.catalog import metadef_parts as parts
 from casimg.catalog.engine import now_us
-from casimg.catalog.metadef_rows import NamespaceDetail, NamespaceQuery, NamespaceRow, TagQuery, Viewer
+from casimg.catalog.keyset import page
+from casimg.catalog.metadef_rows import NamespaceDetail, NamespaceQuery, NamespaceRow, TagQuery
 from casimg.catalog.metadef_schema import associations, namespaces, objects, properties, resource_types, tags
+from casimg.catalog.query import Viewer
 from casimg.catalog.sessions import time_of
 from casimg.errors import MetadefExistsError, MetadefNotFoundError, ProtectedMetadefError
 from casimg.metadef_documents import NewNamespace, is_storable
@@ -66,7 +68,7 @@ def list_namespaces(connection: Connection, query: NamespaceQuery, viewer: Viewe
         marker = find_namespace(connection, query.marker, viewer)
         values = select(*keys).where(namespaces.c.namespace_id == marker.namespace_id)
         after = tuple(connection.execute(values).one())
-    rows = connection.execute(parts.page(wanted, keys, after, query.ascending, query.limit)).all()
+    rows = connection.execute(page(wanted, keys, after, query.ascending, query.limit)).all()
     found = parts.associations_of(connection, [row.namespace_id for row in rows])
     return [NamespaceDetail(_namespace_row(row), (), (), (), found.get(row.namespace_id, ())) for row in rows]
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from casimg import metadef_loading
+from casimg.catalog.query import Viewer
 from casimg.errors import InputError
 from casimg.repository import Repository
 
@@ -26,13 +26,8 @@ NAMESPACE: dict[str, Any] = {
     "objects": [{"name": "CPU Limits", "properties": {"quota:cpu": {"title": "CPU", "type": "integer"}}}],
     "tags": [{"name": "limits"}],
 }
+ADMIN = Viewer(None, is_admin=True)
 OTHER = {"namespace": "OS::Software::Runtimes", "owner": "someone"}
-
-
-@dataclass(frozen=True)
-class Eyes:
-    project_id: str | None = None
-    is_admin: bool = True
 
 
 @pytest.fixture
@@ -62,19 +57,19 @@ def test_a_folder_is_loaded_once(repo: Repository, folder: Path) -> None:
     names = ["OS::Compute::Quota", "OS::Software::Runtimes"]
     first = run(repo, folder)
     assert (first["added"], first["replaced"], first["kept"]) == (names, [], [])
-    found = repo.metadefs().detail("OS::Compute::Quota", Eyes())
+    found = repo.metadefs().detail("OS::Compute::Quota", ADMIN)
     assert (found.namespace.owner, found.namespace.protected, found.namespace.visibility) == ("admin", True, "public")
     assert [item.name for item in found.associations] == ["OS::Nova::Flavor", "OS::Glance::Image"]
     assert found.properties[0].definition["default"] == "5432"
     assert (found.objects[0].name, [tag.name for tag in found.tags]) == ("CPU Limits", ["limits"])
-    assert repo.metadefs().namespace("OS::Software::Runtimes", Eyes()).owner == "someone"
-    repo.metadefs().add_tag("OS::Compute::Quota", "mine", Eyes())
+    assert repo.metadefs().namespace("OS::Software::Runtimes", ADMIN).owner == "someone"
+    repo.metadefs().add_tag("OS::Compute::Quota", "mine", ADMIN)
     again = run(repo, folder)
     assert (again["added"], again["kept"]) == ([], names)
-    assert len(repo.metadefs().detail("OS::Compute::Quota", Eyes()).tags) == 2
+    assert len(repo.metadefs().detail("OS::Compute::Quota", ADMIN).tags) == 2
     replaced = run(repo, folder / "compute-quota.json", "--replace", "--owner", "other")
     assert (replaced["replaced"], replaced["kept"]) == (["OS::Compute::Quota"], [])
-    changed = repo.metadefs().detail("OS::Compute::Quota", Eyes())
+    changed = repo.metadefs().detail("OS::Compute::Quota", ADMIN)
     assert (changed.namespace.owner, [tag.name for tag in changed.tags]) == ("other", ["limits"])
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"}
-    | {"hashing", "metadef_loading", "metadefs", "registry", "uploading"},
+    | {"hashing", "metadef_loading", "metadefs", "opened", "registry", "tasks", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from casimg.catalog import Catalog
 from casimg.catalog.metadef_rows import NAMESPACE_SORT_KEYS, TAG_SORT_KEYS, NamespaceQuery, TagQuery
 from casimg.catalog.metadef_schema import associations, namespaces, objects, properties, resource_types, tags
+from casimg.catalog.query import Viewer
 from casimg.errors import CatalogDamagedError, MetadefExistsError, MetadefNotFoundError, ProtectedMetadefError
 from casimg.metadef_documents import NewAssociation, NewNamespace, NewObject, NewProperty
 from casimg.metadefs import Metadefs
@@ -19,14 +20,8 @@ from tests.catalog_making import new_catalog
 DEFINITION = {"title": "Cores", "type": "integer", "minimum": 1, "default": "é €"}
 
 
-@dataclass(frozen=True)
-class Eyes:
-    project_id: str | None = "one"
-    is_admin: bool = False
-
-
-ADMIN = Eyes("root", is_admin=True)
-ONE, TWO, NOBODY = Eyes("one"), Eyes("two"), Eyes(None)
+ADMIN = Viewer("root", is_admin=True)
+ONE, TWO, NOBODY = Viewer("one"), Viewer("two"), Viewer(None)
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ def full(name: str = "full", **fields: object) -> NewNamespace:
     return replace(new, **fields)  # type: ignore[arg-type]
 
 
-def names(metadefs: Metadefs, query: NamespaceQuery, viewer: Eyes = ADMIN) -> list[str]:
+def names(metadefs: Metadefs, query: NamespaceQuery, viewer: Viewer = ADMIN) -> list[str]:
     return [item.namespace.name for item in metadefs.namespaces(query, viewer)]
 
 
