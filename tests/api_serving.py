@@ -1,30 +1,31 @@
-"""The Image API over a real socket, for tests: a server in a thread, callers with static tokens, plain requests."""
+"""A server on a socket, started as users start it, and a client that shows the wire as it is."""
 
+import contextlib
 import hashlib
 import http.client
 import json
-import threading
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import quote
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from casimg.repository import Repository
-from casimg_api.app import make_app
-from casimg_api.config import Config
+import casimg
 
-CALLERS: Mapping[str, tuple[str, str]] = {
-    "admin": ("root", "admin"),
-    "one": ("one", "member"),
-    "reader": ("one", "reader"),
-    "two": ("two", "member"),
-    "stranger": ("three", "other"),
+PROJECTS = {
+    "admin": ("p-admin", ["admin"]),
+    "alice": ("p-alice", ["member"]),
+    "bob": ("p-bob", ["member"]),
+    "reader": ("p-alice", ["reader"]),
+    "nova": ("p-service", ["service"]),
+    "nobody": ("p-alice", []),
 }
-"""Name of a token: its project and role."""
+"""Who has tokens: their project and roles. A token is its owner's name, with -token behind it."""
+START_S_MAX = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,84 +33,132 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: Mapping[str, str]
-    data: bytes
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
 
     @property
     def json(self) -> Any:
-        return json.loads(self.data)
+        return json.loads(self.body)
+
+    def header(self, name: str) -> str | None:
+        """Return a header by its name in any case; headers of one name are joined."""
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return ", ".join(found) if found else None
 
 
+@dataclass(frozen=True)
 class Client:
-    """Requests to one server; each on a connection of its own."""
+    """Calls a server, as somebody."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    host: str
+    port: int
+    who: str | None = None
 
-    def send(
+    def as_(self, who: str | None) -> "Client":
+        return Client(self.host, self.port, who)
+
+    def call(
         self,
         method: str,
         path: str,
-        body: object = None,
-        *,
-        token: str = "admin",
-        data: bytes | None = None,
+        body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request below /v2.
+        """Send one request; a body that is no bytes goes as JSON. JSON is asked for unless headers say otherwise."""
+        sent = {"Accept": "application/json", **(headers or {})}
+        if self.who is not None:
+            sent.setdefault("X-Auth-Token", f"{self.who}-token")
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, body=data, headers={name: value for name, value in sent.items() if value})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.reason, tuple(answer.getheaders()), answer.read())
 
-        Args:
-            path: quoted as far as needed.
-            body: sent as JSON; `data` is sent as it is.
-        """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        if body is not None:
-            data = json.dumps(body).encode()
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.call("GET", path, headers=headers)
+
+    def post(self, path: str, body: Any = None) -> Answer:
+        return self.call("POST", path, body)
+
+    def put(self, path: str, body: Any = None) -> Answer:
+        return self.call("PUT", path, body)
+
+    def delete(self, path: str) -> Answer:
+        return self.call("DELETE", path)
+
+    def patch(self, path: str, body: Any, version: str = "2.1") -> Answer:
+        media_type = f"application/openstack-images-v{version}-json-patch"
+        return self.call("PATCH", path, body, {"Content-Type": media_type})
+
+    def image(self, **attributes: Any) -> dict[str, Any]:
+        """Create an image; return it as the server tells it."""
+        made = self.post("/v2/images", attributes)
+        assert made.status == 201, made.body
+        found: dict[str, Any] = made.json
+        return found
+
+
+def tokens_text() -> str:
+    """Return the file of tokens of PROJECTS."""
+    parts = []
+    for who, (project, roles) in PROJECTS.items():
+        digest = hashlib.sha256(f"{who}-token".encode()).hexdigest()
+        parts.append(f'[tokens.{who}]\nsha256 = "{digest}"\nproject = "{project}"\nuser = "{who}"\nroles = {roles}\n')
+    return "\n".join(parts)
+
+
+def site(folder: Path, config: str = "") -> Path:
+    """Make a repository and the configuration of a server with static tokens; return the configuration's path."""
+    casimg.create(folder / "repository").close()
+    (folder / "tokens.toml").write_text(tokens_text())
+    path = folder / "server.toml"
+    auth = "" if "[auth]" in config else '[auth]\nmode = "tokens"\ntokens_file = "tokens.toml"\n'
+    path.write_text(f'[repository]\npath = "repository"\n{auth}{config}')
+    return path
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[Client]:
+    """Run `casimg serve` with arguments until the end of the block."""
+    port = free_port()
+    command = [sys.executable, "-m", "casimg", "serve", *arguments, "--port", str(port)]
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ) as process:
         try:
-            connection.request(
-                method,
-                "/v2" + quote(path, safe="/?&=%:,+"),
-                data,
-                {"X-Auth-Token": token, "Accept": "application/json", **(headers or {})},
-            )
-            found = connection.getresponse()
-            return Answer(found.status, dict(found.getheaders()), found.read())
+            _wait(process, port)
+            yield Client("127.0.0.1", port)
         finally:
-            connection.close()
+            process.terminate()
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
-        pass
-
-
-@contextmanager
-def serving(repository: Repository, folder: Path, **sections: Mapping[str, Any]) -> Iterator[Client]:
-    """Serve a repository on a free port of loopback.
-
-    Args:
-        folder: for the file of tokens.
-        sections: of the configuration, beside that of authentication.
-    """
-    tokens = folder / "tokens.toml"
-    tokens.write_text(
-        "\n".join(
-            f'[tokens.{name}]\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\n'
-            f'project = "{project}"\nuser = "{name}"\nroles = ["{role}"]'
-            for name, (project, role) in CALLERS.items()
-        )
-    )
-    document = {"auth": {"mode": "tokens", "tokens_file": str(tokens)}, **sections}
-    app = make_app(repository, Config.of(document, "test"))
-    with make_server("127.0.0.1", 0, app, _Server, _Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield Client(server.server_port)
-        finally:
-            server.shutdown()
-            thread.join()
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    end = time.monotonic() + START_S_MAX
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            output = process.stdout.read() if process.stdout else b""
+            raise AssertionError(f"the server did not start: {output.decode()}")
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=1)) as connection,
+        ):
+            connection.request("GET", "/healthcheck")
+            if connection.getresponse().status == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server did not answer in time")

@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,34 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casimg.catalog import ImageRow
-from casimg.ids import ImageId
 from casimg.registry import UNSET
 from casimg_api.config import ImagesConfig
 from casimg_api.errors import HttpError
 from casimg_api.patch import V20, V21, apply, decode_pointer, dialect, parse
 from casimg_api.schemas import Schemas
+from tests.api_making import image_row
 
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-ROW = ImageRow(
-    id=ImageId("7f0c3c2e-0000-4000-8000-000000000001"),
-    name="web",
-    status="queued",
-    content_id=None,
-    session_id=None,
-    parent_id=None,
-    disk_format="raw",
-    container_format="bare",
-    owner="p",
-    visibility="shared",
-    protected=False,
-    created_at=NOW,
-    updated_at=NOW,
-    deleted_at=None,
-    size=None,
-    hole_size=0,
-    properties={"os_distro": "debian"},
-    tags=("a",),
-)
+ROW = image_row(properties={"os_distro": "debian"}, tags=("a",))
 CONFIG = ImagesConfig(image_property_quota=2, image_tag_quota=2)
 SCHEMAS = Schemas(CONFIG)
 
