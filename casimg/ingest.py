@@ -26,6 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from casimg.buffers import BufferBudget, SegmentBuffers
 from casimg.chunker import Chunker
 from casimg.constants import (
     FRAME_PLAIN_TARGET,
@@ -165,6 +166,7 @@ class Ingest:
         heartbeat: says that the session lives; called by progress, not by a clock of its own.
         progress, cancel: as in the public API.
         total_size: for progress; None when the source cannot tell.
+        budget: of buffers that many ingests share; None for one that has the machine for itself.
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class Ingest:
         progress: ProgressCallback | None,
         cancel: threading.Event | None,
         total_size: int | None,
+        budget: BufferBudget | None = None,
     ) -> None:
         self.chunker = chunker
         self._level = level
@@ -190,7 +193,7 @@ class Ingest:
         self._cancel = cancel
         self._total_size = total_size
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
-        self._buffers: deque[bytearray] = deque()
+        self._buffers = SegmentBuffers(budget)
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
         self._nodes: list[tuple[bytes, NodeId]] = []
@@ -203,7 +206,7 @@ class Ingest:
 
     def take_buffer(self) -> bytearray:
         """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
-        return self._buffers.popleft() if self._buffers else bytearray(SEGMENT_SIZE)
+        return self._buffers.take(self._finish_oldest)
 
     def submit(self, job: Callable[[], CutSegment]) -> None:
         """Run `job` on a core: it reads, cuts and hashes the next segment."""
@@ -214,6 +217,16 @@ class Ingest:
         """Let the next segments be what `taken` says, unread."""
         check_cancel(self._cancel, "the ingest")
         self._queue(taken)
+
+    def _finish_oldest(self) -> bool:
+        """Finish the oldest work of this ingest, which gives its buffer back; False when there is none."""
+        if self._encoding:
+            self._append_next()
+            return True
+        if self._cutting:
+            self._decide_next()
+            return True
+        return False
 
     def _queue(self, item: Future[CutSegment] | Taken) -> None:
         self._cutting.append(item)
@@ -285,7 +298,7 @@ class Ingest:
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, new, self._level)))
         elif segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._buffers.give(segment.buffer)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
             self._append_next()
         self._tell()
@@ -340,7 +353,7 @@ class Ingest:
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
         if segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._buffers.give(segment.buffer)
 
     def _append_nodes(self) -> None:
         if self._nodes:

@@ -5,6 +5,7 @@ Its one task beyond holding parts is to make the index cover what is about to be
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from casimg.assemble import ContentReader, PackRef, Patience
 from casimg.backend.base import Backend
+from casimg.buffers import BufferBudget
 from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.errors import (
@@ -29,11 +31,12 @@ from casimg.formats.pack import PackTrailer
 from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
-from casimg.index.entries import EntryLists
+from casimg.index.entries import EntryLists, TrailerCache
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
 from casimg.packing import PackLine
+from casimg.read_ahead import ReadAhead
 from casimg.reserve import Reserve
 
 _log = logging.getLogger("casimg.index")
@@ -41,6 +44,9 @@ _log = logging.getLogger("casimg.index")
 PACK_STATES_FINDABLE = ("live", "condemned")
 """Packs in these states still have their object; a content may name them."""
 
+
+_SHARED_BUFFER_COUNT = 24  # 96 MiB, and as much for the frames made of them
+_SHARED_TRAILER_COUNT = 96  # of full packs with 16 KiB chunks about 50 MiB
 
 _LOCAL_LAG_MAX_S = 1.0
 """A local file system shows at once what was put; network ones are given this long."""
@@ -57,6 +63,14 @@ class PackWithTrailer(Protocol):
     def size(self) -> int: ...
     @property
     def trailer_offset(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """What uploads have together, so that memory does not grow with their number: segment buffers, entry lists."""
+
+    buffers: BufferBudget = field(default_factory=lambda: BufferBudget(_SHARED_BUFFER_COUNT))
+    trailers: TrailerCache = field(default_factory=lambda: TrailerCache(_SHARED_TRAILER_COUNT, salvaged=False))
 
 
 @dataclass(slots=True)
@@ -76,6 +90,9 @@ class Wiring:
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
+    shared: SharedMemory = field(default_factory=SharedMemory)
+    _read_ahead: ReadAhead | None = None
+    _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -83,6 +100,13 @@ class Wiring:
             raise ClosedError(f"repository {self.path}")
         if os.getpid() != self.opened_pid:
             raise ForkError(self.opened_pid, os.getpid())
+
+    def read_ahead(self, threads: int) -> ReadAhead:
+        """Return what all streams share; the first one says with how many threads."""
+        with self._read_ahead_lock:
+            if self._read_ahead is None:
+                self._read_ahead = ReadAhead(threads)
+            return self._read_ahead
 
     def chunker(self) -> Chunker:
         """Return the repository's chunker. Raises: NativeMissingError."""
@@ -200,6 +224,8 @@ class Wiring:
         """Close every part; twice is harmless."""
         if not self.closed:
             self.closed = True
+            if self._read_ahead is not None:
+                self._read_ahead.close()
             self.index.close()
             self.catalog.close()
             self.backend.close()
