@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     "OS_AUTH_TYPE=none OS_ENDPOINT=http://127.0.0.1:9292 openstack image list",
 )
 @click.argument("repository", required=False, metavar="[REPO]")
-@click.option("--config", "config_path", metavar="FILE", help="Configuration of the server, as in sample.toml.")
+@click.option("--config", "config_path", metavar="FILE", help="Configuration of the server; --sample shows one.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on.")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="COUNT", help="Processes.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="COUNT", help="Threads of each process.")
+@click.option("--sample", is_flag=True, help="Print a configuration with every key and its default, and exit.")
 def serve(
     settings: Settings,
     repository: str | None,
@@ -35,6 +36,7 @@ def serve(
     port: int | None,
     workers: int | None,
     threads: int | None,
+    sample: bool,
 ) -> None:
     """Serve the images of REPO by the OpenStack Image API v2.
 
@@ -43,11 +45,14 @@ def serve(
     with loading():
         try:
             from casimg_api.app import make_app
-            from casimg_api.config import Config
+            from casimg_api.config import SAMPLE, Config
             from casimg_api.server import serve as serve_app
         except ImportError as error:
             raise MissingExtraError(str(error)) from None
 
+    if sample:
+        click.echo(SAMPLE.read_text(), nl=False)
+        return
     config = Config.load(Path(config_path)) if config_path else Config()
     given = {"host": host, "port": port, "workers": workers, "threads": threads}
     server = replace(config.server, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -59,7 +64,8 @@ def serve(
     def make() -> "WSGIApplication":
         return make_app(casimg.open(path), config)
 
-    casimg.open(path).close()  # what is wrong with it is told here, in one line, not by every worker
+    with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
+        make_app(opened, config)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
     serve_app(make, server.host, server.port, server.workers, server.threads)
 

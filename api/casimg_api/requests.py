@@ -14,6 +14,8 @@ from casimg_api.errors import HttpError
 
 QUERY_FIELD_COUNT_MAX: Final = 1000
 DEPTH_MAX: Final = 64
+DRAIN_COUNT_MAX: Final = 4
+"""Times the largest body that is read of one that is too large."""
 
 
 def has_body(req: falcon.Request) -> bool:
@@ -30,16 +32,21 @@ def json_body(call: Call) -> Any:
     size_max = call.config.server.json_body_size_max
     if not has_body(call.req):
         raise HttpError(400, "Body expected in request.")
-    if (call.req.content_length or 0) > size_max:
-        raise HttpError(413)
     # A server ends the stream of a chunked body itself; that of any other is bounded by its length.
     stream = call.req.env["wsgi.input"] if is_chunked(call.req) else call.req.bounded_stream
     data = bytearray()
     while len(data) <= size_max and (part := stream.read(size_max + 1 - len(data))):
         data += part
     if len(data) > size_max:
+        _drain(stream, DRAIN_COUNT_MAX * size_max)
         raise HttpError(413)
     return parse_json(bytes(data))
+
+
+def _drain(stream: Any, size: int) -> None:
+    """Read on for a while: a client that is still sending would not read why it was refused."""
+    while size > 0 and (part := stream.read(min(size, 1 << 16))):
+        size -= len(part)
 
 
 def parse_json(data: bytes) -> Any:

@@ -142,6 +142,17 @@ def test_the_library_does_not_know_the_facade() -> None:
     ] == []
 
 
+def test_the_facade_stands_on_top() -> None:
+    """casimg_api reaches for no part of the library but the catalog's values: what is made to be called is enough."""
+    reached = {
+        name
+        for path in sorted((ROOT / "api").rglob("*.py"))
+        for name in imports_of(path.read_text(), set(LIBRARY))
+        if name.split(".")[0] == "casimg" and part_of(name) in PARTS - {"catalog"}
+    }
+    assert reached == set()
+
+
 def test_pyproject_lists_every_package() -> None:
     """The wheel holds every package of the tree, and the list names none that is gone."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
