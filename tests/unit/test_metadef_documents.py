@@ -162,6 +162,8 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"pattern": 5},
     {"required": ["a", "a"]},
     {"bogus": 1},
+    {"self": "x"},
+    {"items": {"type": "string", "schema": "x"}},
 ]
 
 

@@ -415,6 +415,14 @@ def test_fields_that_only_the_server_sets(client: Caller) -> None:
         assert client.send("POST", f"{base}/tags", {"tags": [], name: "y"}).status == 403
         assert client.send("PUT", f"{base}/tags/t1", {"name": "x", name: "y"}).status == 403
         assert client.send("POST", f"{base}/resource_types", {"name": "x", name: "y"}).status == 403
+    for name in ("self", "schema"):
+        assert client.send("POST", f"{base}/properties", {**P, "name": "x", name: "y"}).status == 400
+        assert client.send("POST", f"{base}/tags", {"tags": [], name: "y"}).status == 400
+        assert client.send("PUT", f"{base}/tags/t1", {"name": "x", name: "y"}).status == 400
+        assert client.send("POST", f"{base}/resource_types", {"name": "x", name: "y"}).status == 400
+    for name in ("self", "created_at"):
+        assert client.send("POST", f"{base}/tags", {"tags": [{"name": "x", name: "y"}]}).status == 400
+        assert client.send("POST", f"{base}/objects", {"name": "x", "properties": {"p": {**P, name: "y"}}}).status == 400
 
 
 def test_large_and_odd_names(client: Caller) -> None:
