@@ -1,6 +1,8 @@
 """`casimg serve`: the command that starts the HTTP service. Found by the command line as an entry point."""
 
 import ipaddress
+import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from casimg.cli.app import Settings, command, loading, main_group
-from casimg.errors import CasimgError, ConfigError
+from casimg.errors import ConfigError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -48,7 +50,9 @@ def serve(
             from casimg_api.config import SAMPLE, Config
             from casimg_api.server import serve as serve_app
         except ImportError as error:
-            raise MissingExtraError(str(error)) from None
+            raise click.ClickException(
+                f"the HTTP service is not installed ({error}); pip install 'casimg[api]'"
+            ) from None
 
     if sample:
         click.echo(SAMPLE.read_text(), nl=False)
@@ -64,18 +68,21 @@ def serve(
     def make() -> "WSGIApplication":
         return make_app(casimg.open(path), config)
 
+    _start_logging(config)
     with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
         make_app(opened, config)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
     serve_app(make, server.host, server.port, server.workers, server.threads)
 
 
-class MissingExtraError(CasimgError):
-    """What the HTTP service needs is not installed."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-        super().__init__(f"the HTTP service is not installed ({why}); pip install 'casimg[api]'")
+def _start_logging(config: "Config") -> None:
+    """Log to standard error, at the level that is configured; other libraries only when something is wrong."""
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=form)
+    for name in ("casimg", "casimg_api"):
+        logger = logging.getLogger(name)
+        logger.setLevel(config.log.level.upper())
+        logger.propagate = True
 
 
 def check_exposure(config: "Config") -> None:

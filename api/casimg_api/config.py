@@ -30,6 +30,14 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryPlace:
     """Which repository is served."""
 
@@ -116,6 +124,7 @@ class Config:
     """All of it, section by section."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     repository: RepositoryPlace = field(default_factory=RepositoryPlace)
     auth: AuthConfig = field(default_factory=AuthConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

@@ -1,7 +1,7 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
@@ -186,6 +186,8 @@ class _Permissions:
 
     call: Call
     row: ImageRow
+    granted: set[str] = field(default_factory=set)
+    """Rules that were asked: a patch may have thousands of operations."""
 
     @property
     def is_admin(self) -> bool:
@@ -205,7 +207,9 @@ class _Permissions:
         self._enforce("delete_image_location")
 
     def _enforce(self, rule: str) -> None:
-        self.call.policy.enforce_on_image(self.call.caller, rule, self.row)
+        if rule not in self.granted:
+            self.call.policy.enforce_on_image(self.call.caller, rule, self.row)
+            self.granted.add(rule)
 
 
 def delete(call: Call, image_id: str) -> None:
