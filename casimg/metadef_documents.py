@@ -275,8 +275,8 @@ def _default(value: object, _where: str) -> str | None:
 
 def _unique_words(value: object, where: str) -> list[str]:
     words = list(_words(value, where))
-    if len(set(words)) != len(words):
-        raise InputError(f"{where}: a name is there twice")
+    if not words or len(set(words)) != len(words):
+        raise InputError(f"{where}: it is empty, or a name is there twice")
     return words
 
 

@@ -161,6 +161,7 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"readonly": None},
     {"pattern": 5},
     {"required": ["a", "a"]},
+    {"required": []},
     {"bogus": 1},
     {"self": "x"},
     {"items": {"type": "string", "schema": "x"}},
