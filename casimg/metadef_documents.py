@@ -129,8 +129,9 @@ def parse_tag(document: object) -> str:
 def parse_tags(document: object) -> tuple[str, ...]:
     """Return the names in a document `{"tags": [{"name": ...}, ...]}`. Raises: InputError, naming the field."""
     _check_words(document)
-    fields = _fields(document, "the body", "tags")
-    return tuple(_tag(item, f"tags[{at}]") for at, item in enumerate(_list(fields, "tags")))
+    fields = _fields(document, "the body", "tags", ignored=())
+    items = [_fields(item, f"tags[{at}]", "name", ignored=()) for at, item in enumerate(_list(fields, "tags"))]
+    return tuple(_tag(item, f"tags[{at}]") for at, item in enumerate(items))
 
 
 def parse_association(document: object) -> NewAssociation:
@@ -175,30 +176,32 @@ def _definitions(value: object, where: str) -> dict[str, Document]:
 
 def _definition(document: object, where: str) -> Document:
     """Return a definition with its known fields; another field is an error, for it would be lost."""
-    fields = _fields(document, where, "title", *(name for name in _FIELDS if name != "title"))
+    fields = _fields(document, where, "title", *(name for name in _FIELDS if name != "title"), ignored=())
     if "type" not in fields:
         raise InputError(f"{where}.type: it is missing")
     return {name: _FIELDS[name](value, f"{where}.{name}") for name, value in fields.items()}
 
 
 def _items(value: object, where: str) -> Document:
-    fields = _fields(value, where, "type", "enum")
+    fields = _fields(value, where, "type", "enum", ignored=())
     found: dict[str, Any] = {"type": _type(fields["type"], f"{where}.type")}
     if "enum" in fields:
         found["enum"] = list(_words(fields["enum"], f"{where}.enum"))
     return found
 
 
-def _fields(document: object, where: str, needed: str, *others: str) -> dict[str, Any]:
-    """Return the fields of a document, without those that are read-only."""
+def _fields(
+    document: object, where: str, needed: str, *others: str, ignored: tuple[str, ...] = READ_ONLY
+) -> dict[str, Any]:
+    """Return the fields of a document, without those to ignore."""
     if not isinstance(document, dict):
         raise InputError(f"{where}: expected an object, found {_kind(document)}")
-    unknown = sorted(set(document) - {needed, *others, *READ_ONLY})
+    unknown = sorted(set(document) - {needed, *others, *ignored})
     if unknown:
         raise InputError(f"{where}: the field {unknown[0]!r} is not known")
     if needed not in document:
         raise InputError(f"{where}: the field {needed!r} is missing")
-    return {name: value for name, value in document.items() if name not in READ_ONLY}
+    return {name: value for name, value in document.items() if name not in ignored}
 
 
 def _name(value: object, where: str) -> str:
@@ -272,8 +275,8 @@ def _default(value: object, _where: str) -> str | None:
 
 def _unique_words(value: object, where: str) -> list[str]:
     words = list(_words(value, where))
-    if len(set(words)) != len(words):
-        raise InputError(f"{where}: a name is there twice")
+    if not words or len(set(words)) != len(words):
+        raise InputError(f"{where}: it is empty, or a name is there twice")
     return words
 
 

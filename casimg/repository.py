@@ -404,11 +404,11 @@ class Repository:
 
         return Registry(self._wiring)
 
-    def tasks(self) -> "Tasks":
-        """Return the tasks: what a service does with images in the background, and what became of it."""
+    def tasks(self, time_to_live_s: float = 48 * 3600) -> "Tasks":
+        """Return the tasks: what a service does with images in the background, kept so long after their end."""
         from casimg.tasks import Tasks
 
-        return Tasks(self._wiring)
+        return Tasks(self._wiring, time_to_live_s)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.

@@ -21,9 +21,6 @@ T = TypeVar("T")
 Rows = list[TaskRow]  # the method `list` hides the type inside the class
 Ids = list[str]
 
-TIME_TO_LIVE_S: Final = 48 * 3600
-"""How long an ended task is kept, as Glance keeps it."""
-
 _TEXT_SIZE_MAX: Final = 255
 _MESSAGE_SIZE_MAX: Final = 1 << 16
 _EVERYTHING: Final = Viewer(None, is_admin=True)
@@ -36,7 +33,7 @@ class Tasks:
         time_to_live_s: how long tasks are kept after their end.
     """
 
-    def __init__(self, opened: Opened, time_to_live_s: float = TIME_TO_LIVE_S) -> None:
+    def __init__(self, opened: Opened, time_to_live_s: float) -> None:
         self._opened = opened
         self._keep_us = int(time_to_live_s * 1_000_000)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import falcon
 
     from casimg.metadefs import Metadefs
+    from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
@@ -51,6 +52,7 @@ class Services:
 
     registry: "RegistryPort"
     metadefs: "Metadefs"
+    tasks: "Tasks"
     config: "Config"
     policy: "Policy"
     schemas: "Schemas"
@@ -73,6 +75,10 @@ class Call:
     @property
     def metadefs(self) -> "Metadefs":
         return self.services.metadefs
+
+    @property
+    def tasks(self) -> "Tasks":
+        return self.services.tasks
 
     @property
     def config(self) -> "Config":

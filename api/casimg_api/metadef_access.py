@@ -53,9 +53,11 @@ def body(call: Call, parse: Callable[[object], T], *, links: bool = True) -> T:
     Raises: HttpError 400, 403 for fields that only the server sets, 413; InputError.
     """
     document = json_object(call)
-    for name in READ_ONLY if links else _TIMES:
+    for name in READ_ONLY:
         if name in document:
-            raise HttpError(403, f"Attribute '{name}' is read-only.")
+            if links or name in _TIMES:
+                raise HttpError(403, f"Attribute '{name}' is read-only.")
+            raise HttpError(400, f"Additional properties are not allowed ('{name}' was unexpected)")
     return parse(document)
 
 

@@ -40,27 +40,27 @@ def delete_all(call: Call, namespace: str) -> None:
     send_nothing(call)
 
 
-def show(call: Call, namespace: str, name: str) -> None:
+def show(call: Call, namespace: str, object_name: str) -> None:
     access.namespace_for(call, namespace, "get_metadef_object")
-    send_json(call, object_view(namespace, call.metadefs.object(namespace, name, call.caller.viewer)))
+    send_json(call, object_view(namespace, call.metadefs.object(namespace, object_name, call.caller.viewer)))
 
 
-def update(call: Call, namespace: str, name: str) -> None:
+def update(call: Call, namespace: str, object_name: str) -> None:
     """Give an object other fields, its name too."""
     new = access.body(call, parse_object)
     access.namespace_for(call, namespace, "modify_metadef_object")
-    changed = call.metadefs.change_object(namespace, name, new, call.caller.viewer)
+    changed = call.metadefs.change_object(namespace, object_name, new, call.caller.viewer)
     send_json(call, changed_object_view(namespace, changed, new))
 
 
-def delete(call: Call, namespace: str, name: str) -> None:
+def delete(call: Call, namespace: str, object_name: str) -> None:
     access.namespace_for(call, namespace, "delete_metadef_object")
-    call.metadefs.remove_object(namespace, name, call.caller.viewer)
+    call.metadefs.remove_object(namespace, object_name, call.caller.viewer)
     send_nothing(call)
 
 
 _ALL: Final = "/metadefs/namespaces/{namespace}/objects"
-_ONE: Final = f"{_ALL}/{{name}}"
+_ONE: Final = f"{_ALL}/{{object_name}}"
 ROUTES: Final = (
     Route("GET", _ALL, index),
     Route("POST", _ALL, create),

@@ -29,34 +29,34 @@ def delete_all(call: Call, namespace: str) -> None:
     send_nothing(call)
 
 
-def show(call: Call, namespace: str, name: str) -> None:
+def show(call: Call, namespace: str, property_name: str) -> None:
     """Show a property; with a resource type in the query, named as it is for that type."""
     found = access.namespace_for(call, namespace, "get_metadef_property")
     wanted = access.fields(call).get("resource_type")
     if wanted:
         access.enforce(call, "get_metadef_resource_type", found)
         prefix = call.metadefs.association(namespace, wanted, call.caller.viewer).prefix
-        if not prefix or not name.startswith(prefix):
-            raise MetadefNotFoundError("property", name, namespace)
-        name = name.removeprefix(prefix)
-    send_json(call, property_view(call.metadefs.property(namespace, name, call.caller.viewer)))
+        if not prefix or not property_name.startswith(prefix):
+            raise MetadefNotFoundError("property", property_name, namespace)
+        property_name = property_name.removeprefix(prefix)
+    send_json(call, property_view(call.metadefs.property(namespace, property_name, call.caller.viewer)))
 
 
-def update(call: Call, namespace: str, name: str) -> None:
+def update(call: Call, namespace: str, property_name: str) -> None:
     """Give a property another definition, its name too."""
     new = access.body(call, parse_property, links=False)
     access.namespace_for(call, namespace, "modify_metadef_property")
-    send_json(call, property_view(call.metadefs.change_property(namespace, name, new, call.caller.viewer)))
+    send_json(call, property_view(call.metadefs.change_property(namespace, property_name, new, call.caller.viewer)))
 
 
-def delete(call: Call, namespace: str, name: str) -> None:
+def delete(call: Call, namespace: str, property_name: str) -> None:
     access.namespace_for(call, namespace, "remove_metadef_property")
-    call.metadefs.remove_property(namespace, name, call.caller.viewer)
+    call.metadefs.remove_property(namespace, property_name, call.caller.viewer)
     send_nothing(call)
 
 
 _ALL: Final = "/metadefs/namespaces/{namespace}/properties"
-_ONE: Final = f"{_ALL}/{{name}}"
+_ONE: Final = f"{_ALL}/{{property_name}}"
 ROUTES: Final = (
     Route("GET", _ALL, index, rejects_body=True),
     Route("POST", _ALL, create),

@@ -31,10 +31,10 @@ def create(call: Call, namespace: str) -> None:
     send_json(call, association_view(call.metadefs.associate(namespace, new, call.caller.viewer)), 201)
 
 
-def delete(call: Call, namespace: str, name: str) -> None:
+def delete(call: Call, namespace: str, resource_type: str) -> None:
     """Say that a namespace is not for a resource type."""
     access.namespace_for(call, namespace, "remove_metadef_resource_type_association")
-    call.metadefs.disassociate(namespace, name, call.caller.viewer)
+    call.metadefs.disassociate(namespace, resource_type, call.caller.viewer)
     send_nothing(call)
 
 
@@ -43,5 +43,5 @@ ROUTES: Final = (
     Route("GET", "/metadefs/resource_types", index, rejects_body=True),
     Route("GET", _ALL, show, rejects_body=True),
     Route("POST", _ALL, create),
-    Route("DELETE", f"{_ALL}/{{name}}", delete, rejects_body=True),
+    Route("DELETE", f"{_ALL}/{{resource_type}}", delete, rejects_body=True),
 )

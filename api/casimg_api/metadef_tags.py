@@ -43,33 +43,33 @@ def delete_all(call: Call, namespace: str) -> None:
     send_nothing(call)
 
 
-def show(call: Call, namespace: str, name: str) -> None:
+def show(call: Call, namespace: str, tag_name: str) -> None:
     access.namespace_for(call, namespace, "get_metadef_tag")
-    send_json(call, tag_view(call.metadefs.tag(namespace, name, call.caller.viewer)))
+    send_json(call, tag_view(call.metadefs.tag(namespace, tag_name, call.caller.viewer)))
 
 
-def create(call: Call, namespace: str, name: str) -> None:
+def create(call: Call, namespace: str, tag_name: str) -> None:
     found = access.namespace_for(call, namespace)
-    check_tag_name(name)
+    check_tag_name(tag_name)
     access.enforce(call, "add_metadef_tag", found)
-    send_json(call, tag_view(call.metadefs.add_tag(namespace, name, call.caller.viewer)), 201)
+    send_json(call, tag_view(call.metadefs.add_tag(namespace, tag_name, call.caller.viewer)), 201)
 
 
-def update(call: Call, namespace: str, name: str) -> None:
+def update(call: Call, namespace: str, tag_name: str) -> None:
     """Give a tag another name."""
     new = access.body(call, parse_tag, links=False)
     access.namespace_for(call, namespace, "modify_metadef_tag")
-    send_json(call, tag_view(call.metadefs.change_tag(namespace, name, new, call.caller.viewer)))
+    send_json(call, tag_view(call.metadefs.change_tag(namespace, tag_name, new, call.caller.viewer)))
 
 
-def delete(call: Call, namespace: str, name: str) -> None:
+def delete(call: Call, namespace: str, tag_name: str) -> None:
     access.namespace_for(call, namespace, "delete_metadef_tag")
-    call.metadefs.remove_tag(namespace, name, call.caller.viewer)
+    call.metadefs.remove_tag(namespace, tag_name, call.caller.viewer)
     send_nothing(call)
 
 
 _ALL: Final = "/metadefs/namespaces/{namespace}/tags"
-_ONE: Final = f"{_ALL}/{{name}}"
+_ONE: Final = f"{_ALL}/{{tag_name}}"
 ROUTES: Final = (
     Route("GET", _ALL, index),
     Route("POST", _ALL, create_many),

@@ -161,7 +161,10 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"readonly": None},
     {"pattern": 5},
     {"required": ["a", "a"]},
+    {"required": []},
     {"bogus": 1},
+    {"self": "x"},
+    {"items": {"type": "string", "schema": "x"}},
 ]
 
 

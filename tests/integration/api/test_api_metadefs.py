@@ -28,6 +28,7 @@ FULL: dict[str, Any] = {
     ],
 }
 TIMES = {"created_at", "updated_at"}
+PARTS = dict.fromkeys(("object_name", "property_name", "tag_name", "resource_type"), "t1")
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ def test_bounds(tmp_path: Path) -> None:
 def test_private_namespaces_of_others_are_404(client: Caller) -> None:
     """Whatever is done in a private namespace of another project is 404, as if it were not there; admins see it."""
     make(client, "secret", visibility="private", owner="p-alice")
-    paths = {"namespace": "secret", "name": "t1"}
+    paths = {**PARTS, "namespace": "secret"}
     for route in ROUTES:
         if "{namespace}" not in route.path:
             continue
@@ -333,7 +334,7 @@ def _body_for(path: str) -> dict[str, Any]:
 def test_only_administrators_write(client: Caller) -> None:
     """Members read what they see; every write is 403 for them, and 404 for who may not even read."""
     make(client, owner="p-alice")
-    paths = {"namespace": "OS::Full", "name": "t1"}
+    paths = {**PARTS, "namespace": "OS::Full"}
     for route in ROUTES:
         if route.method == "GET":
             continue
@@ -370,7 +371,7 @@ def test_a_policy_file_counts(tmp_path: Path) -> None:
 def test_bodies_that_are_none(client: Caller) -> None:
     """Missing, malformed and hostile bodies are 400 on every route that takes one, and change nothing."""
     make(client)
-    paths = {"namespace": "OS::Full", "name": "t1"}
+    paths = {**PARTS, "namespace": "OS::Full"}
     bad = (
         *(None, b"", b"{", b"[]", b'"x"', b"5", b"null", b"[" * 50_000, b"\xff\xfe", b"{}", b'{"name": "\\ud800"}'),
         *(b'{"name": "a\\u0000"}', b'{"name": NaN}', b'{"name": null}', b'{"name": ""}', b'{"name": 5}'),
@@ -392,7 +393,7 @@ def test_bodies_that_are_none(client: Caller) -> None:
 def test_bodies_where_none_belongs(client: Caller) -> None:
     """Routes of which Glance refuses a body refuse it; those where it lets one pass let it pass."""
     make(client)
-    paths = {"namespace": "OS::Full", "name": "t1"}
+    paths = {**PARTS, "namespace": "OS::Full"}
     for route in ROUTES:
         if route.rejects_body:
             answer = client.send(route.method, route.path.format(**paths), data=b"{}")
@@ -414,6 +415,14 @@ def test_fields_that_only_the_server_sets(client: Caller) -> None:
         assert client.send("POST", f"{base}/tags", {"tags": [], name: "y"}).status == 403
         assert client.send("PUT", f"{base}/tags/t1", {"name": "x", name: "y"}).status == 403
         assert client.send("POST", f"{base}/resource_types", {"name": "x", name: "y"}).status == 403
+    for name in ("self", "schema"):
+        assert client.send("POST", f"{base}/properties", {**P, "name": "x", name: "y"}).status == 400
+        assert client.send("POST", f"{base}/tags", {"tags": [], name: "y"}).status == 400
+        assert client.send("PUT", f"{base}/tags/t1", {"name": "x", name: "y"}).status == 400
+        assert client.send("POST", f"{base}/resource_types", {"name": "x", name: "y"}).status == 400
+    for name in ("self", "created_at"):
+        assert client.send("POST", f"{base}/tags", {"tags": [{"name": "x", name: "y"}]}).status == 400
+        assert client.send("POST", f"{base}/objects", {"name": "x", "properties": {"p": {**P, name: "y"}}}).status == 400
 
 
 def test_large_and_odd_names(client: Caller) -> None:
