@@ -222,18 +222,10 @@ def delete(call: Call, image_id: str) -> None:
     send_nothing(call)
 
 
-def tasks(call: Call, image_id: str) -> None:
-    """GET /images/{id}/tasks: what is done with an image; nothing makes tasks here."""
-    row = visible_image(call, image_id)
-    call.policy.enforce_on_image(call.caller, "get_image", row)
-    send_json(call, {"tasks": []})
-
-
 ROUTES: Final = (
     Route("GET", "/images", index),
     Route("POST", "/images", create),
     Route("GET", "/images/{image_id}", show, rejects_body=True),
     Route("PATCH", "/images/{image_id}", update),
     Route("DELETE", "/images/{image_id}", delete, rejects_body=True),
-    Route("GET", "/images/{image_id}/tasks", tasks, rejects_body=True),
 )
