@@ -18,6 +18,7 @@ from benchmarks.servers.candidates import CANDIDATES, Candidate, Running, runnin
 from benchmarks.servers.client import disk_blocks
 
 _THREADS = 64
+_MANY_SIZE = 16 << 20
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def main() -> int:
         rows.take(one, "ahead", 1, trials.ahead)
         rows.take(one, "one chunk", 1, lambda server: trials.one_chunk(server, size // 4))
         rows.take(one, "cut", 1, trials.cut)
-        rows.take(one, "many", 1, lambda server: trials.many(server, count, 32 << 20))
+        rows.take(one, "many", 1, lambda server: trials.many(server, count, _MANY_SIZE))
         rows.take(one, "several", 2, trials.several)
         rows.take(one, "stopping", 1, trials.stopping)
     measure.save(
@@ -56,7 +57,7 @@ def main() -> int:
         size=size,
         round_count=options.rounds,
         thread_count=_THREADS,
-        upload_size=32 << 20,
+        many_size=_MANY_SIZE,
     )
     shutil.rmtree(options.folder / "servers", ignore_errors=True)
     return 1 if rows.failed else 0
