@@ -26,7 +26,7 @@ def test_a_chunked_body_that_the_server_does_not_end(tmp_path: Path, terminated:
     statuses: list[str] = []
     with casimg.create(tmp_path / "repository") as repo:
         app = make_app(repo, Config())
-        answer: Any = app(environ, lambda line, headers, exc_info=None: statuses.append(line))  # type: ignore[arg-type,func-returns-value]
+        answer: Any = app(environ, lambda line, headers, exc_info=None: statuses.append(line))  # type: ignore[arg-type]
         list(answer)
         answer.close()
     assert statuses[0].startswith(status)
