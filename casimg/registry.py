@@ -151,7 +151,7 @@ class Registry:
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> ImageRow:
-        """Keep data for a queued image aside: it is `uploading` meanwhile and then, and `import_staged` makes them its own.
+        """Keep data for a queued image aside: it is `uploading` from then on; `import_staged` makes them its own.
 
         Staged data are stored as all others, known chunks once; after `recover` they are gone, and so is the image.
 

@@ -23,7 +23,7 @@ def import_image(call: Call, image_id: str) -> None:
     method = _method(call, body)
     name = method["name"]
     row = visible_image(call, image_id)
-    if row.status != _STATUSES[name] or LOCK in row.properties:
+    if _is_busy(row, name) or LOCK in row.properties:
         # It may be left over from a process that is gone.
         end_dead(call.registry, call.tasks)
         row = visible_image(call, image_id)
@@ -58,7 +58,7 @@ def _method(call: Call, body: dict[str, Any]) -> dict[str, Any]:
 
 def _check_image(row: ImageRow, name: str) -> None:
     """Raise 409 for an image that cannot be the method's now."""
-    if row.status != _STATUSES[name]:
+    if _is_busy(row, name):
         if row.status == "active":
             raise HttpError(409, "Image with status active cannot be target for import")
         if name == "copy-image":
@@ -69,6 +69,11 @@ def _check_image(row: ImageRow, name: str) -> None:
     for field in ("container_format", "disk_format"):
         if not getattr(row, field):
             raise HttpError(409, f"'{field}' needs to be set before import")
+
+
+def _is_busy(row: ImageRow, name: str) -> bool:
+    """Tell whether an image is something else than a method needs; staged data are those that have come whole."""
+    return row.status != _STATUSES[name] or (row.status == "uploading" and row.session_id is not None)
 
 
 def _break_stale_lock(call: Call, row: ImageRow) -> None:

@@ -144,7 +144,10 @@ def claim_staged(connection: Connection, session_id: SessionId, image_id: ImageI
 
 
 def put_back_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> bool:
-    """Q6: end a failed import; what was staged stays so. Returns: False when the image is not this session's any more."""
+    """Q6: end a failed import; what was staged stays so.
+
+    Returns: False when the image is not this session's any more.
+    """
     close_session(connection, session_id)
     done = connection.execute(
         update(images)
