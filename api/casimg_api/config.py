@@ -18,7 +18,7 @@ from casimg.errors import ConfigError
 CONFIG_SIZE_MAX: Final = 1 << 20
 _SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-IMPORT_METHODS: Final = ("glance-direct", "web-download", "copy-image")
+IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
 """Ways of import that there are; there is one store, so `copy-image` only ever says so."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
 
@@ -115,6 +115,13 @@ class ImportConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadConfig:
+    """What of an image of another region is taken over."""
+
+    extra_properties: tuple[str, ...] = ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type")
+
+
+@dataclass(frozen=True, slots=True)
 class FilteringConfig:
     """Where data may be fetched from; a list of what is allowed makes that of what is not count for nothing."""
 
@@ -175,6 +182,7 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     image_import: ImportConfig = field(default_factory=ImportConfig)
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
+    glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -240,6 +248,8 @@ class Config:
             if method not in IMPORT_METHODS:
                 known = ", ".join(IMPORT_METHODS)
                 raise ConfigError(where, f"image_import.enabled_import_methods: {method!r} is none of {known}")
+        if "glance-download" in self.image_import.enabled_import_methods and auth.mode != "keystone":
+            raise ConfigError(where, "glance-download asks with tokens of Keystone, so auth.mode must be keystone")
         for network in filtering.allowed_networks:
             try:
                 ipaddress.ip_network(network)

@@ -7,7 +7,7 @@ wrong is told by names of hosts alone.
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urljoin
 
@@ -55,12 +55,20 @@ class Fetcher:
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
 
     @contextlib.contextmanager
-    def open(self, url: str) -> Iterator[Body]:
-        """Give the body of what is at a URL, after redirects. Raises: FetchRefusedError, FetchError."""
+    def open(self, url: str, secrets: Mapping[str, str] | None = None) -> Iterator[Body]:
+        """Give the body of what is at a URL, after redirects.
+
+        Args:
+            secrets: headers for the host that the URL names, and for no other.
+        Raises: FetchRefusedError, FetchError.
+        """
+        first: Place | None = None
         for _ in range(HOP_COUNT_MAX + 1):
             place = self._rules.place(url)
+            first = first or place
+            is_first = (place.scheme, place.host, place.port) == (first.scheme, first.host, first.port)
             with contextlib.ExitStack() as stack:
-                response = self._ask(place, stack)
+                response = self._ask(place, stack, (secrets or {}) if is_first else {})
                 if response.status in _REDIRECTS:
                     url = _next(url, response)
                     continue
@@ -70,7 +78,9 @@ class Fetcher:
                 return
         raise FetchError(f"there are more than {HOP_COUNT_MAX} redirects")
 
-    def _ask(self, place: Place, stack: contextlib.ExitStack) -> urllib3.BaseHTTPResponse:
+    def _ask(
+        self, place: Place, stack: contextlib.ExitStack, secrets: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
         why = ""
         for address in self._rules.addresses(place):
             pool = self._pool(place, address)
@@ -79,7 +89,7 @@ class Fetcher:
                 response = pool.urlopen(
                     "GET",
                     place.target,
-                    headers={"Host": place.host_header, **_HEADERS},
+                    headers={"Host": place.host_header, **_HEADERS, **secrets},
                     redirect=False,
                     retries=False,
                     preload_content=False,

@@ -5,15 +5,23 @@ from typing import Any, Final
 from casimg.catalog import ImageRow
 from casimg.catalog.task_rows import NewTask
 from casimg.errors import BadStatusError, CasimgError, ImageLockedError
+from casimg_api.answers import send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.fetch_rules import FetchRefusedError, UnknownHostError
 from casimg_api.images import visible_image
 from casimg_api.importing import LOCK, TASK_TYPE, Job, end_dead
+from casimg_api.remote_images import RemoteImage, remote_image
 from casimg_api.requests import json_object
 from casimg_api.routes import Route
+from casimg_api.rules import is_uuid
 
-_STATUSES: Final = {"glance-direct": "uploading", "web-download": "queued", "copy-image": "active"}
+_STATUSES: Final = {
+    "glance-direct": "uploading",
+    "web-download": "queued",
+    "glance-download": "queued",
+    "copy-image": "active",
+}
 """What an image must be for each method."""
 
 
@@ -28,6 +36,7 @@ def import_image(call: Call, image_id: str) -> None:
         end_dead(call.registry, call.tasks)
         row = visible_image(call, image_id)
     _check_image(row, name)
+    remote = _remote(call, method) if name == "glance-download" else None
     call.policy.enforce_on_image(call.caller, "copy_image" if name == "copy-image" else "modify_image", row)
     _break_stale_lock(call, row)
     stores = _stores(call, body)
@@ -37,8 +46,8 @@ def import_image(call: Call, image_id: str) -> None:
     if not body.get("all_stores_must_succeed", True) and not call.config.store.multi_store:
         raise HttpError(400, "All_stores_must_succeed can only be set with enabled_backends")
     uri = _checked_uri(call, method) if name == "web-download" else None
-    _begin(call, row, body, uri, stores)
-    call.resp.status = 202
+    _begin(call, row, body, stores, uri, remote)
+    send_nothing(call, 202)
 
 
 def _method(call: Call, body: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def _copy(call: Call, row: ImageRow, body: dict[str, Any]) -> None:
     """Answer that there is nothing to copy: the image is in the one store that there is. Raises: HttpError 400."""
     if not body.get("all_stores", False):
         raise HttpError(400, f"Image is already present at store '{call.config.store.id}'")
-    call.resp.status = 202
+    send_nothing(call, 202)
 
 
 def _checked_uri(call: Call, method: dict[str, Any]) -> str:
@@ -130,7 +139,28 @@ def _checked_uri(call: Call, method: dict[str, Any]) -> str:
     return uri
 
 
-def _begin(call: Call, row: ImageRow, body: dict[str, Any], uri: str | None, stores: list[str | None]) -> None:
+def _remote(call: Call, method: dict[str, Any]) -> RemoteImage:
+    """Return the image of another region that is asked for. Raises: HttpError 400."""
+    for key in ("glance_region", "glance_image_id"):
+        if key not in method:
+            raise HttpError(400, f"'{key}' needs to be set for glance-download import method")
+    image_id, region = method["glance_image_id"], method["glance_region"]
+    interface = method.setdefault("glance_service_interface", "public")
+    if not isinstance(image_id, str) or not is_uuid(image_id):
+        raise HttpError(400, f"Remote image id does not look like a UUID: {image_id}")
+    if not isinstance(region, str) or interface not in ("public", "internal", "admin"):
+        raise HttpError(400, "'glance_region' must be a name, 'glance_service_interface' public, internal or admin")
+    return remote_image(call.req.env, region, image_id, interface)
+
+
+def _begin(
+    call: Call,
+    row: ImageRow,
+    body: dict[str, Any],
+    stores: list[str | None],
+    uri: str | None,
+    remote: RemoteImage | None,
+) -> None:
     """Lock the image for a new task, and have it done. Raises: HttpError 409, 503."""
     caller = call.caller
     task = call.tasks.create(
@@ -143,7 +173,8 @@ def _begin(call: Call, row: ImageRow, body: dict[str, Any], uri: str | None, sto
             input={"image_id": row.id, "import_req": body, "backend": stores},
         )
     )
-    job = Job(row.id, task.id, uri, caller.project_id, ",".join(name for name in stores if name is not None))
+    store = ",".join(name for name in stores if name is not None)
+    job = Job(row.id, task.id, uri, caller.project_id, store, remote)
     try:
         call.imports.lock(job, row.status)
         try:

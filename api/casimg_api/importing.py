@@ -9,15 +9,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from casimg.errors import (
     BadStatusError,
     CasimgError,
+    ChangedMeanwhileError,
     ConflictError,
     NotFoundError,
     NotLockedError,
@@ -26,12 +27,13 @@ from casimg.errors import (
 )
 from casimg.image_file import ImageFile
 from casimg.ids import ImageId
-from casimg.registry import Inspected, Viewer
+from casimg.registry import Edit, Inspected, Viewer
 from casimg_api.errors import HttpError, http_error_of
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
 from casimg_api.fetching import FetchError, Fetcher
 from casimg_api.inspection import FormatRefusedError, inspect_file, inspection_of
 from casimg_api.quota import limits_of
+from casimg_api.remote_images import RemoteImage, describe
 from casimg_api.upload_body import ClientGoneError, UploadBody
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ WAITING_COUNT_MAX: Final = 1024
 _STOP_TIME_MAX_S: Final = 20.0
 _PART_SIZE: Final = 256 << 10
 _SAY_EVERY_S: Final = 10.0
+_ATTEMPTS_MAX: Final = 10
 _SILENT_MAX: Final = timedelta(minutes=60)
 _PENDING_MAX: Final = timedelta(minutes=120)
 _ALL: Final = Viewer(None, is_admin=True)
@@ -64,9 +67,10 @@ class Job:
     """One import.
 
     Args:
-        uri: where to fetch from; None for data that are staged.
+        uri: where to fetch from; None for data that are staged, or of another service.
         project_id: whose quota counts.
         store: as clients know it; empty when they know of none.
+        remote: the image of another service that is fetched.
     """
 
     image_id: ImageId
@@ -74,6 +78,20 @@ class Job:
     uri: str | None
     project_id: str | None
     store: str
+    remote: RemoteImage | None = None
+
+    @property
+    def is_staged(self) -> bool:
+        return self.uri is None and self.remote is None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Data to fetch; size in bytes when it is known before."""
+
+    url: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    size: int | None = None
 
 
 class Imports:
@@ -157,19 +175,60 @@ class Imports:
     def _run(self, job: Job) -> None:
         try:
             self._tasks.begin(job.task_id)
-            if job.uri is None:
-                self._registry.import_staged(job.image_id, inspect=_Look(self._registry, self._config, job).inspect)
+            if job.remote is not None:
+                self._fetch_remote(job, job.remote)
+            elif job.uri is not None:
+                self._fetch(job, Wanted(job.uri))
             else:
-                self._fetch(job)
+                self._registry.import_staged(job.image_id, inspect=_Look(self._registry, self._config, job).inspect)
         except BaseException as error:
             self._end(job, error)
         else:
             self._end(job, None)
 
-    def _fetch(self, job: Job) -> None:
-        download = _Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job)
+    def _fetch(self, job: Job, wanted: "Wanted") -> None:
+        download = _Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
         with closing(download.parts()) as parts:
-            self._registry.upload(job.image_id, parts, inspect=download.inspect, is_import=True)
+            self._registry.upload(job.image_id, parts, size=wanted.size, inspect=download.inspect, is_import=True)
+
+    def _fetch_remote(self, job: Job, remote: RemoteImage) -> None:
+        """Take over what another service says of its image, then its data; without these the former goes back."""
+        found = describe(self._fetcher, remote, self._config.glance_download_properties.extra_properties)
+        for name, known in (
+            (found.disk_format, self._config.images.disk_formats),
+            (found.container_format, self._config.images.container_formats),
+        ):
+            if name not in known:
+                raise FetchError(f"the image's format {name[:40]!r} is not known here")
+        before = self._registry.show(job.image_id, _ALL)
+        self._redescribe(job, found.disk_format, found.container_format, found.properties, ())
+        try:
+            self._fetch(job, Wanted(f"{remote.url}/file", remote.headers, found.size))
+        except BaseException:
+            restored = {name: before.properties[name] for name in found.properties if name in before.properties}
+            with suppress(CasimgError):
+                self._redescribe(job, before.disk_format, before.container_format, restored, found.properties)
+            raise
+
+    def _redescribe(
+        self,
+        job: Job,
+        disk_format: str | None,
+        container_format: str | None,
+        properties: Mapping[str, str],
+        without: Collection[str],
+    ) -> None:
+        """Change formats, and some properties, whatever others change at the same time."""
+        for _ in range(_ATTEMPTS_MAX):
+            row = self._registry.show(job.image_id, _ALL)
+            kept = {name: value for name, value in row.properties.items() if name not in without}
+            edit = Edit(
+                disk_format=disk_format, container_format=container_format, properties={**kept, **properties}
+            )
+            with suppress(ChangedMeanwhileError):
+                self._registry.edit(row.id, edit, revision=row.revision)
+                return
+        raise ChangedMeanwhileError(job.image_id)
 
     def _end(self, job: Job, error: BaseException | None) -> None:
         """Say what became of a job; what fails here is only logged, and left to whoever meets it."""
@@ -182,7 +241,7 @@ class Imports:
             why = _why(error)
             trace = None if isinstance(error, _EXPECTED) else error
             _log.warning("import.failed image=%s task=%s why=%s", job.image_id, job.task_id, why, exc_info=trace)
-            if job.uri is None and not isinstance(error, StoppedError):
+            if job.is_staged and not isinstance(error, StoppedError):
                 self._unstage(job)
             self._unlock_quietly(job, has_failed=True)
             self._tasks.fail(job.task_id, why)
@@ -230,6 +289,7 @@ class _Download:
         fetcher: Fetcher,
         stopping: threading.Event,
         job: Job,
+        wanted: Wanted,
     ) -> None:
         self._registry = registry
         self._tasks = tasks
@@ -237,6 +297,7 @@ class _Download:
         self._fetcher = fetcher
         self._stopping = stopping
         self._job = job
+        self._wanted = wanted
         self._body: UploadBody | None = None
 
     def parts(self) -> Generator[bytes, None, None]:
@@ -249,7 +310,7 @@ class _Download:
         row = self._registry.show(job.image_id, _ALL)
         limits = limits_of(self._registry, self._config.data, job.project_id)
         began_s = said_s = time.monotonic()
-        with self._fetcher.open(job.uri or "") as answer:
+        with self._fetcher.open(self._wanted.url, self._wanted.secrets) as answer:
             for limit in limits:
                 limit.check(answer.length or 0)
             body = self._body = UploadBody(answer, answer.length)

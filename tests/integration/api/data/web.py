@@ -1,5 +1,6 @@
 """A web server for imports to fetch from: what it has is told by a dictionary, and it can stand still in the middle."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ class Web:
 
 
 @contextmanager
-def web() -> Iterator[Web]:
-    """Serve pages on loopback until the end of the block."""
+def web(context: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """Serve pages on loopback until the end of the block; with a context over TLS."""
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,6 +74,8 @@ def web() -> Iterator[Web]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     found = Web(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
