@@ -87,9 +87,7 @@ def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
     return app_over(registry, repository.metadefs(), work, config)
 
 
-def app_over(
-    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config
-) -> "WSGIApplication":
+def app_over(registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     imports = Imports(registry, work, config)

@@ -78,9 +78,7 @@ class Fetcher:
                 return
         raise FetchError(f"there are more than {HOP_COUNT_MAX} redirects")
 
-    def _ask(
-        self, place: Place, stack: contextlib.ExitStack, secrets: Mapping[str, str]
-    ) -> urllib3.BaseHTTPResponse:
+    def _ask(self, place: Place, stack: contextlib.ExitStack, secrets: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         why = ""
         for address in self._rules.addresses(place):
             pool = self._pool(place, address)

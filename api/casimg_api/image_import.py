@@ -41,7 +41,7 @@ def import_image(call: Call, image_id: str) -> None:
     _break_stale_lock(call, row)
     stores = _stores(call, body)
     if name == "copy-image":
-        _copy(call, row, body)
+        _copy(call, body)
         return
     if not body.get("all_stores_must_succeed", True) and not call.config.store.multi_store:
         raise HttpError(400, "All_stores_must_succeed can only be set with enabled_backends")
@@ -118,7 +118,7 @@ def _stores(call: Call, body: dict[str, Any]) -> list[str | None]:
     return [store.id]
 
 
-def _copy(call: Call, row: ImageRow, body: dict[str, Any]) -> None:
+def _copy(call: Call, body: dict[str, Any]) -> None:
     """Answer that there is nothing to copy: the image is in the one store that there is. Raises: HttpError 400."""
     if not body.get("all_stores", False):
         raise HttpError(400, f"Image is already present at store '{call.config.store.id}'")

@@ -25,12 +25,12 @@ from casimg.errors import (
     TaskEndedError,
     TaskNotFoundError,
 )
-from casimg.image_file import ImageFile
 from casimg.ids import ImageId
+from casimg.image_file import ImageFile
 from casimg.registry import Edit, Inspected, Viewer
 from casimg_api.errors import HttpError, http_error_of
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
-from casimg_api.fetching import FetchError, Fetcher
+from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import FormatRefusedError, inspect_file, inspection_of
 from casimg_api.quota import limits_of
 from casimg_api.remote_images import RemoteImage, describe
@@ -222,9 +222,7 @@ class Imports:
         for _ in range(_ATTEMPTS_MAX):
             row = self._registry.show(job.image_id, _ALL)
             kept = {name: value for name, value in row.properties.items() if name not in without}
-            edit = Edit(
-                disk_format=disk_format, container_format=container_format, properties={**kept, **properties}
-            )
+            edit = Edit(disk_format=disk_format, container_format=container_format, properties={**kept, **properties})
             with suppress(ChangedMeanwhileError):
                 self._registry.edit(row.id, edit, revision=row.revision)
                 return

@@ -1,4 +1,4 @@
-"""Images of the service of another region: found in the caller's catalog, asked for with the caller's token.
+"""Images of the service of another region: found in the caller's catalog, asked with the caller's token.
 
 The token goes to the address that the catalog names and nowhere else; it is kept in memory, as long as the import lasts.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from casimg_api.fetching import FetchError, Fetcher
+from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.requests import check_text
 
 _DOCUMENT_SIZE_MAX: Final = 1 << 20
@@ -50,7 +50,7 @@ def remote_image(environ: Mapping[str, Any], region: str, image_id: str, interfa
 
 
 def find_endpoint(catalog: str, region: str, interface: str) -> str | None:
-    """Return the image service of a region in a catalog, as keystonemiddleware writes it down; None when it has none."""
+    """Return the image service of a region in a catalog as keystonemiddleware writes it; None when it has none."""
     try:
         services = json.loads(catalog)
     except ValueError:

@@ -405,10 +405,10 @@ class Catalog:
                 return False
             # Not images.session_id: a newer record may be the image's by now. Only the commit closes a session before
             # its caller does.
-            row = images.image_by_id(connection, image_id)
-            if row.status in CLAIMED_STATUSES:
-                return row.session_id != session_id
-            return row.status != "queued"
+            image = images.image_by_id(connection, image_id)
+            if image.status in CLAIMED_STATUSES:
+                return image.session_id != session_id
+            return image.status != "queued"
 
         try:
             return self.transaction(work)

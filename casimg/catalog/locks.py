@@ -4,6 +4,7 @@ Glance tells so whose import an image waits for. Functions take a connection.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, select
 
@@ -42,7 +43,7 @@ def unlock(connection: Connection, image_id: ImageId, name: str, value: str, bes
     _put(connection, image_id, beside)
 
 
-def _value_of(image_id: ImageId, name: str) -> Select[tuple[str]]:
+def _value_of(image_id: ImageId, name: str) -> Select[Any]:
     return select(image_properties.c.value).where(
         image_properties.c.image_id == image_id, image_properties.c.name == name
     )

@@ -104,9 +104,7 @@ def release(connection: Connection, session_id: SessionId, image_id: ImageId) ->
 
 
 def _is_claimed(image_id: ImageId, session_id: SessionId) -> ColumnElement[bool]:
-    return (
-        (images.c.id == image_id) & images.c.status.in_(CLAIMED_STATUSES) & (images.c.session_id == session_id)
-    )
+    return (images.c.id == image_id) & images.c.status.in_(CLAIMED_STATUSES) & (images.c.session_id == session_id)
 
 
 def staged_content(connection: Connection, image_id: ImageId) -> ContentId:

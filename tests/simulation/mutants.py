@@ -403,7 +403,9 @@ MUTANTS = (
         "an edit during an upload is not noticed",
         "I10",
         scenarios.FAILED_UPLOADS,
-        Edit("casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"),
+        Edit(
+            "casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"
+        ),
         seeds=200,
     ),
     # Repack

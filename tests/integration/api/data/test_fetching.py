@@ -1,4 +1,4 @@
-"""Fetching with chosen names and addresses: a name is asked for once, and what it was checked for is what is reached."""
+"""Fetching with chosen names and addresses: a name is resolved once, and the address that was checked is reached."""
 
 import shutil
 import ssl
@@ -10,7 +10,7 @@ import pytest
 
 from casimg_api.config import FilteringConfig
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
-from casimg_api.fetching import FetchError, Fetcher
+from casimg_api.fetching import Fetcher, FetchError
 from tests.integration.api.data.web import Page, Web, web
 
 DATA = b"data" * 100_000

@@ -141,7 +141,13 @@ def test_an_import_needs_what_it_imports(server: Server) -> None:
     """Without staged data, formats, a known method or a whole body an import is refused, and leaves no task."""
     queued = server.create()
     assert ask_import(server, queued, {"name": "glance-direct"}).status == 409
-    for document in ({}, {"method": {}}, {"method": "glance-direct"}, {"method": {"name": "glance-download"}}):
+    documents: list[dict[str, Any]] = [
+        {},
+        {"method": {}},
+        {"method": "glance-direct"},
+        {"method": {"name": "glance-download"}},
+    ]
+    for document in documents:
         body = json.dumps(document).encode()
         assert server.ask("POST", f"/v2/images/{queued}/import", body).status == 400
     assert ask_import(server, queued, {"name": "copy-image"}).status == 400

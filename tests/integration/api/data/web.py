@@ -69,7 +69,7 @@ def web(context: ssl.SSLContext | None = None) -> Iterator[Web]:
                 if page.drip_s > 0:
                     time.sleep(page.drip_s)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Be silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
