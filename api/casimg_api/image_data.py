@@ -229,6 +229,6 @@ class Sending:
 
 
 ROUTES: Final = (
-    Route("PUT", "/images/{image_id}/file", upload),
     Route("GET", "/images/{image_id}/file", download, rejects_body=True),
+    Route("PUT", "/images/{image_id}/file", upload),
 )

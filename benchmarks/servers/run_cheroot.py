@@ -1,5 +1,6 @@
 """Start cheroot with several processes on one port: it has no command that does."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -36,10 +37,8 @@ def _serve(port: int, threads: int) -> int:
         ("127.0.0.1", port), application, numthreads=threads, timeout=600, shutdown_timeout=60, reuse_port=True
     )
     signal.signal(signal.SIGTERM, lambda *_: setattr(server, "interrupt", SystemExit()))
-    try:
+    with contextlib.suppress(SystemExit):
         server.start()
-    except SystemExit:
-        pass
     return 0
 
 

@@ -158,15 +158,14 @@ def stopping(server: Running) -> dict[str, Any]:
 
     thread = threading.Thread(target=stop)
     status = 0
-    with client.begin_put(f"/v2/images/{client.create()}/file", None) as connection:
-        with contextlib.suppress(OSError):
-            for number, block in enumerate(blocks):
-                send_block(connection, block, chunked=True)
-                if number == 1:
-                    thread.start()
-                time.sleep(0.25)
-            connection.sendall(b"0\r\n\r\n")
-            status = status_of(connection)
+    with client.begin_put(f"/v2/images/{client.create()}/file", None) as connection, contextlib.suppress(OSError):
+        for number, block in enumerate(blocks):
+            send_block(connection, block, chunked=True)
+            if number == 1:
+                thread.start()
+            time.sleep(0.25)
+        connection.sendall(b"0\r\n\r\n")
+        status = status_of(connection)
     thread.join()
     return {"stop_upload_status": status, "stop_s": round(stop_s[0], 3) if stop_s else None}
 

@@ -72,9 +72,7 @@ class Server:
         assert answer.status == 200, answer
         return answer.json()
 
-    def upload(
-        self, image_id: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def upload(self, image_id: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("PUT", f"/v2/images/{image_id}/file", body, {"Content-Type": OCTETS, **(headers or {})})
 
     def download(self, image_id: str, headers: Mapping[str, str] | None = None) -> Answer:
