@@ -14,18 +14,9 @@ from datetime import datetime
 from functools import partial
 
 from casimg.assemble import Patience
-from casimg.catalog import (
-    CLAIMED_STATUSES,
-    STORED_STATUSES,
-    ContentRow,
-    ImageRow,
-    MemberRow,
-    PackRow,
-    examine,
-    packs,
-    reading,
-)
+from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, PackRow, examine, packs, reading
 from casimg.catalog.members import members_of
+from casimg.catalog.schema import CLAIMED_STATUSES
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,

@@ -1,6 +1,6 @@
 """Images of the service of another region: found in the caller's catalog, asked with the caller's token.
 
-The token goes to the address that the catalog names and nowhere else; it is kept in memory, as long as the import lasts.
+The token goes to the address that the catalog names and nowhere else; it is kept in memory while the import lasts.
 """
 
 import json

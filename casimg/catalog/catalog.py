@@ -405,10 +405,10 @@ class Catalog:
                 return False
             # Not images.session_id: a newer record may be the image's by now. Only the commit closes a session before
             # its caller does.
-            image = images.image_by_id(connection, image_id)
-            if image.status in CLAIMED_STATUSES:
-                return image.session_id != session_id
-            return image.status != "queued"
+            status = images.image_by_id(connection, image_id).status
+            if status in CLAIMED_STATUSES:
+                return uploads.has_staged(connection, session_id, image_id)
+            return status != "queued"
 
         try:
             return self.transaction(work)

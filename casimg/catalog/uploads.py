@@ -118,6 +118,16 @@ def staged_content(connection: Connection, image_id: ImageId) -> ContentId:
     return ContentId(row.staged_content_id)
 
 
+def has_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> bool:
+    """Tell whether what an image keeps aside was kept by the session, whoever imports it by now."""
+    kept = (
+        select(contents.c.content_id)
+        .join(images, images.c.staged_content_id == contents.c.content_id)
+        .where(images.c.id == image_id, contents.c.session_id == session_id, contents.c.state == "complete")
+    )
+    return connection.execute(kept).first() is not None
+
+
 def claim_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> ContentId:
     """Q5: an image that keeps data aside is now being imported by the session; returns their content.
 
@@ -242,6 +252,7 @@ __all__ = [
     "claim_queued",
     "claim_staged",
     "end_dead_saves",
+    "has_staged",
     "put_back_staged",
     "release",
     "staged_content",

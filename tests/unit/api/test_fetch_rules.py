@@ -48,7 +48,7 @@ def test_a_public_host_is_fetched_from() -> None:
         *("[2002:7f00:1::]", "[fe80::1]", "[fe80::1%25eth0]", "[fd00::1]", "[ff02::1]"),
         *("[2001:0:7f00:1:0:0:80ff:fffe]",),
         *("localhost", "self.example", "inner.example", "mapped.example", "link.example", "none.example", "nowhere"),
-        *("\u2460\u2461\u2467.0.0.1", "127\u30020.0.1", "%31%32%37.0.0.1", "0x7f.1", "127.0.1"),
+        *("\u2460\u2461\u2466.0.0.1", "127\u30020.0.1", "%31%32%37.0.0.1", "0x7f.1", "127.0.1"),
     ],
 )
 def test_what_is_not_public_is_refused(host: str) -> None:
