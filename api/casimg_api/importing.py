@@ -9,9 +9,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -26,15 +25,14 @@ from casimg.errors import (
     TaskNotFoundError,
 )
 from casimg.ids import ImageId
-from casimg.image_file import ImageFile
-from casimg.registry import Edit, Inspected, Viewer
+from casimg.registry import Edit
 from casimg_api.errors import HttpError, http_error_of
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
 from casimg_api.fetching import Fetcher, FetchError
-from casimg_api.inspection import FormatRefusedError, inspect_file, inspection_of
-from casimg_api.quota import limits_of
+from casimg_api.import_data import ALL, Download, Job, Look, StoppedError, Wanted
+from casimg_api.inspection import FormatRefusedError
 from casimg_api.remote_images import RemoteImage, describe
-from casimg_api.upload_body import ClientGoneError, UploadBody
+from casimg_api.upload_body import ClientGoneError
 
 if TYPE_CHECKING:
     from casimg.tasks import Tasks
@@ -50,48 +48,9 @@ FAILED_IN: Final = "os_glance_failed_import"
 
 WAITING_COUNT_MAX: Final = 1024
 _STOP_TIME_MAX_S: Final = 20.0
-_PART_SIZE: Final = 256 << 10
-_SAY_EVERY_S: Final = 10.0
 _ATTEMPTS_MAX: Final = 10
 _SILENT_MAX: Final = timedelta(minutes=60)
 _PENDING_MAX: Final = timedelta(minutes=120)
-_ALL: Final = Viewer(None, is_admin=True)
-
-
-class StoppedError(Exception):
-    """The process ends; its imports are given back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One import.
-
-    Args:
-        uri: where to fetch from; None for data that are staged, or of another service.
-        project_id: whose quota counts.
-        store: as clients know it; empty when they know of none.
-        remote: the image of another service that is fetched.
-    """
-
-    image_id: ImageId
-    task_id: str
-    uri: str | None
-    project_id: str | None
-    store: str
-    remote: RemoteImage | None = None
-
-    @property
-    def is_staged(self) -> bool:
-        return self.uri is None and self.remote is None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Data to fetch; size in bytes when it is known before."""
-
-    url: str
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    size: int | None = None
 
 
 class Imports:
@@ -123,7 +82,7 @@ class Imports:
     def is_stale(self, task_id: str) -> bool:
         """Tell whether nobody works at a task any more: it has ended, or was silent for an hour."""
         try:
-            task = self._tasks.show(task_id, _ALL)
+            task = self._tasks.show(task_id, ALL)
         except TaskNotFoundError:
             return True
         if task.status not in ("pending", "processing"):
@@ -180,14 +139,14 @@ class Imports:
             elif job.uri is not None:
                 self._fetch(job, Wanted(job.uri))
             else:
-                self._registry.import_staged(job.image_id, inspect=_Look(self._registry, self._config, job).inspect)
+                self._registry.import_staged(job.image_id, inspect=Look(self._registry, self._config, job).inspect)
         except BaseException as error:
             self._end(job, error)
         else:
             self._end(job, None)
 
-    def _fetch(self, job: Job, wanted: "Wanted") -> None:
-        download = _Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
+    def _fetch(self, job: Job, wanted: Wanted) -> None:
+        download = Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
         with closing(download.parts()) as parts:
             self._registry.upload(job.image_id, parts, size=wanted.size, inspect=download.inspect, is_import=True)
 
@@ -200,7 +159,7 @@ class Imports:
         ):
             if name not in known:
                 raise FetchError(f"the image's format {name[:40]!r} is not known here")
-        before = self._registry.show(job.image_id, _ALL)
+        before = self._registry.show(job.image_id, ALL)
         self._redescribe(job, found.disk_format, found.container_format, found.properties, ())
         try:
             self._fetch(job, Wanted(f"{remote.url}/file", remote.headers, found.size))
@@ -220,7 +179,7 @@ class Imports:
     ) -> None:
         """Change formats, and some properties, whatever others change at the same time."""
         for _ in range(_ATTEMPTS_MAX):
-            row = self._registry.show(job.image_id, _ALL)
+            row = self._registry.show(job.image_id, ALL)
             kept = {name: value for name, value in row.properties.items() if name not in without}
             edit = Edit(disk_format=disk_format, container_format=container_format, properties={**kept, **properties})
             with suppress(ChangedMeanwhileError):
@@ -255,83 +214,8 @@ class Imports:
     def _unstage(self, job: Job) -> None:
         """Give up staged data that were refused, unless the image is another's by now."""
         with suppress(NotFoundError, BadStatusError):
-            if self._registry.show(job.image_id, _ALL).properties.get(LOCK) == job.task_id:
+            if self._registry.show(job.image_id, ALL).properties.get(LOCK) == job.task_id:
                 self._registry.unstage(job.image_id)
-
-
-class _Look:
-    """Looks into staged data, once nobody can change any more what they are declared to be."""
-
-    def __init__(self, registry: "RegistryPort", config: "Config", job: Job) -> None:
-        self._registry = registry
-        self._config = config
-        self._job = job
-
-    def inspect(self, file: ImageFile) -> Inspected:
-        """Return what is known of the data. Raises: HttpError 413, FormatRefusedError."""
-        row = self._registry.show(self._job.image_id, _ALL)
-        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
-            limit.check(file.size)
-        inspection = inspection_of(row, self._config.data)
-        return Inspected(None if inspection is None else inspect_file(file, inspection))
-
-
-class _Download:
-    """One download on its way into the repository."""
-
-    def __init__(
-        self,
-        registry: "RegistryPort",
-        tasks: "Tasks",
-        config: "Config",
-        fetcher: Fetcher,
-        stopping: threading.Event,
-        job: Job,
-        wanted: Wanted,
-    ) -> None:
-        self._registry = registry
-        self._tasks = tasks
-        self._config = config
-        self._fetcher = fetcher
-        self._stopping = stopping
-        self._job = job
-        self._wanted = wanted
-        self._body: UploadBody | None = None
-
-    def parts(self) -> Generator[bytes, None, None]:
-        """Yield the data; the first is asked for when the image is claimed, so what it is declared to be is final.
-
-        Raises: StoppedError, TaskEndedError when it was taken for dead, FetchRefusedError, FetchError,
-            ClientGoneError when the data are cut, HttpError 413.
-        """
-        job = self._job
-        row = self._registry.show(job.image_id, _ALL)
-        limits = limits_of(self._registry, self._config.data, job.project_id)
-        began_s = said_s = time.monotonic()
-        with self._fetcher.open(self._wanted.url, self._wanted.secrets) as answer:
-            for limit in limits:
-                limit.check(answer.length or 0)
-            body = self._body = UploadBody(answer, answer.length)
-            body.look(limits, inspection_of(row, self._config.data))
-            while part := body.read(_PART_SIZE):
-                if self._stopping.is_set():
-                    raise StoppedError
-                now_s = time.monotonic()
-                if now_s - began_s > self._config.image_import.time_max_s:
-                    raise FetchError("it takes too long")
-                if now_s - said_s >= _SAY_EVERY_S:
-                    said_s = now_s
-                    self._tasks.say(job.task_id, f"Copied {body.size >> 20} MiB")
-                yield part
-
-    def inspect(self) -> Inspected:
-        """Return what is known of the data, all of which have come. Raises: HttpError 413, 415."""
-        body = self._body
-        if body is None:
-            return Inspected(None)
-        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
-            limit.check(body.size)
-        return Inspected(body.finish())
 
 
 _EXPECTED: Final = (
@@ -345,7 +229,7 @@ def end_dead(registry: "RegistryPort", tasks: "Tasks") -> None:
     registry.end_dead_uploads()
     for task_id in ended:
         with suppress(NotFoundError, ConflictError):
-            task = tasks.show(task_id, _ALL)
+            task = tasks.show(task_id, ALL)
             if task.type == TASK_TYPE and task.image_id is not None:
                 _unlock(registry, task.image_id, task_id, _store_of(task.input))
 
