@@ -408,6 +408,17 @@ MUTANTS = (
         ),
         seeds=200,
     ),
+    _mutant(
+        "an import claims an image whatever its status",
+        "I1 I3 I4 I6 I9 I10 E R",
+        scenarios.IMPORTS,
+        Edit(
+            "casimg.catalog.uploads:claim_staged",
+            ".where(images.c.id == image_id, _is_staged())",
+            ".where(images.c.id == image_id)",
+        ),
+        seeds=150,
+    ),
     # Repack
     _mutant("switch moves all rows", "I1", scenarios.REPACKED_WRITER, _ALL_ROWS, seeds=200),
     _mutant("switch in two transactions", "I1", scenarios.REPACKED_WRITER, _TWO_TRANSACTIONS),
