@@ -88,7 +88,7 @@ def upload(
             parts = open_source(_living(passing, heartbeat))
             row, recorded = save.run_upload(parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged)
     except BaseException as error:
-        _give_back(wiring, session_id, image_id)
+        _give_back(wiring, session_id, image_id, release)
         if isinstance(error, ImageNotFoundError) and error.ref == image_id and hashes is not None:
             raise ImageDeletedError(image_id, "image {} was deleted while its data came") from error
         raise
@@ -172,7 +172,7 @@ def import_staged(
     return row
 
 
-def _give_back(wiring: Wiring, session_id: SessionId, image_id: ImageId, end: Callable[..., bool] = release) -> None:
+def _give_back(wiring: Wiring, session_id: SessionId, image_id: ImageId, end: Callable[..., bool]) -> None:
     """End a failed upload or import; what fails here is only logged, and left for a collection."""
     catalog = wiring.catalog
     work = partial(end, session_id=session_id, image_id=image_id)
