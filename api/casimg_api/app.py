@@ -37,7 +37,7 @@ from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
 from casimg_api.policy import Policy
-from casimg_api.requests import check_text, has_body
+from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
@@ -127,6 +127,7 @@ class _Resource:
 
 def _responder(services: Services, route: Route) -> Responder:
     def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
+        check_path(req.env)
         for part in parts.values():
             check_text(part)
         if route.rejects_body and has_body(req):
