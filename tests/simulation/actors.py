@@ -14,6 +14,7 @@ from casimg.catalog.sessions import fence_stale
 from casimg.check import find_problems
 from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import (
+    BadStatusError,
     ConflictError,
     DamageError,
     ImageNotFoundError,
@@ -200,13 +201,48 @@ def editor(*, count: int = 4) -> Work:
     return work
 
 
-def upload_again(world: World, wiring: Wiring, image_id: str) -> bool:
-    """Upload what an image must be; False when it must be expected that it failed."""
+def stager(*, count: int = 2) -> Work:
+    """Register images and keep their data aside."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            new = new_entry(_name(rng), random_spec(rng))
+            with contextlib.suppress(TryAgainError):
+                upload_again(world, wiring, Registry(wiring).create(new).id, is_staged=True)
+
+    return work
+
+
+def importer(*, count: int = 4) -> Work:
+    """Import what is kept aside, or give it up; stage again what is queued."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        registry = Registry(wiring)
+        for _ in range(count):
+            world.scheduler.step("look for staged images")
+            query = "SELECT id, status FROM images WHERE status IN ('uploading', 'queued') ORDER BY id"
+            rows = world.database.raw.execute(query).fetchall()
+            if not rows:
+                continue
+            image_id, status = rng.choice(rows)
+            if status == "queued":
+                upload_again(world, wiring, image_id, is_staged=True)
+                continue
+            act = registry.unstage if rng.random() < 0.2 else registry.import_staged
+            with contextlib.suppress(BadStatusError):
+                _tried(world, lambda: act(ImageId(image_id)), None)  # noqa: B023
+
+    return work
+
+
+def upload_again(world: World, wiring: Wiring, image_id: str, *, is_staged: bool = False) -> bool:
+    """Upload or stage what an image must be; False when it must be expected that it failed."""
     query = "SELECT value FROM image_properties WHERE image_id = ? AND name = ?"
     (text,) = world.database.raw.execute(query, (image_id, PROPERTY)).fetchone()
     data = bytes_of(decode_spec(text))
     try:
-        return _tried(world, lambda: Registry(wiring).upload(ImageId(image_id), [data], size=len(data)), None)
+        give = Registry(wiring).stage if is_staged else Registry(wiring).upload
+        return _tried(world, lambda: give(ImageId(image_id), [data], size=len(data)), None)
     except NotQueuedError:
         return False
 

@@ -292,8 +292,10 @@ _LEFT_OVER = {
     "changes that no record has": "FROM outbox",
     "remembered orphans": "FROM orphans",
     "images being saved": "FROM images WHERE status NOT IN ('active', 'deleted', 'queued') "
+    "AND (status <> 'uploading' OR session_id IS NOT NULL) "
     "OR (status = 'queued' AND (NOT registered OR session_id IS NOT NULL))",
     "contents that no image points to": "FROM contents WHERE content_id NOT IN "
-    "(SELECT content_id FROM images WHERE status = 'active')",
+    "(SELECT content_id FROM images WHERE status = 'active' "
+    "UNION SELECT staged_content_id FROM images WHERE status = 'uploading')",
     "open sessions": "FROM sessions WHERE state = 'open'",
 }

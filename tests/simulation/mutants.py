@@ -212,7 +212,7 @@ MUTANTS = (
         scenarios.CANCELLED_WRITER,
         Edit(
             _COMMIT,
-            '.where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)',
+            ".where(images.c.id == image_id, images.c.status.in_(CLAIMED_STATUSES), images.c.session_id == session_id)",
             ".where(images.c.id == image_id)",
         ),
     ),
@@ -408,6 +408,17 @@ MUTANTS = (
             "casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"
         ),
         seeds=200,
+    ),
+    _mutant(
+        "an import claims an image whatever its status",
+        "I1 I3 I4 I6 I9 I10 E R",
+        scenarios.IMPORTS,
+        Edit(
+            "casimg.catalog.uploads:claim_staged",
+            ".where(images.c.id == image_id, _is_staged())",
+            ".where(images.c.id == image_id)",
+        ),
+        seeds=150,
     ),
     # Repack
     _mutant("switch moves all rows", "I1", scenarios.REPACKED_WRITER, _ALL_ROWS, seeds=200),

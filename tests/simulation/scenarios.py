@@ -312,6 +312,26 @@ UPLOADS = Scenario(
     refused=0.02,
     late=0.02,
 )
+IMPORTS = Scenario(
+    "imports",
+    "one",
+    _cast(
+        ("stager", actors.stager()),
+        ("importer", actors.importer()),
+        ("other importer", actors.importer(count=2)),
+        ("editor", actors.editor()),
+        ("deleter", actors.deleter(count=1, flushes=True)),
+        ("fencer", actors.fencer(count=1)),
+        ("collector", actors.collector(count=3)),
+    ),
+    250,
+    crashes=2,
+    holds=("write commit", "put records", "write claim_staged", "write adopt_staged"),
+    busy=0.02,
+    lost=0.03,
+    refused=0.02,
+    late=0.02,
+)
 FAILED_UPLOADS = Scenario(
     "failed-uploads",
     "bare",
@@ -349,7 +369,7 @@ AIMED = (
         REPAIRED,
         REPAIRED_REPACK,
     ),
-    *(UPLOADS, FAILED_UPLOADS),
+    *(UPLOADS, FAILED_UPLOADS, IMPORTS),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 

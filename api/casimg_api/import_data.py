@@ -1,0 +1,139 @@
+"""Data of imports on their way into the repository: looked into when they are staged, or fetched.
+
+Either begins when the image is claimed, so that what it is declared to be is final.
+"""
+
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from casimg.ids import ImageId
+from casimg.image_file import ImageFile
+from casimg.registry import Inspected, Viewer
+from casimg_api.fetching import Fetcher, FetchError
+from casimg_api.inspection import inspect_file, inspection_of
+from casimg_api.quota import limits_of
+from casimg_api.remote_images import RemoteImage
+from casimg_api.upload_body import UploadBody
+
+if TYPE_CHECKING:
+    from casimg.tasks import Tasks
+    from casimg_api.config import Config
+    from casimg_api.ports import RegistryPort
+
+ALL: Final = Viewer(None, is_admin=True)
+_PART_SIZE: Final = 256 << 10
+_SAY_EVERY_S: Final = 10.0
+
+
+class StoppedError(Exception):
+    """The process ends; its imports are given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One import.
+
+    Args:
+        uri: where to fetch from; None for data that are staged, or of another service.
+        project_id: whose quota counts.
+        store: as clients know it; empty when they know of none.
+        remote: the image of another service that is fetched.
+    """
+
+    image_id: ImageId
+    task_id: str
+    uri: str | None
+    project_id: str | None
+    store: str
+    remote: RemoteImage | None = None
+
+    @property
+    def is_staged(self) -> bool:
+        return self.uri is None and self.remote is None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Data to fetch; size in bytes when it is known before."""
+
+    url: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    size: int | None = None
+
+
+class Look:
+    """Looks into staged data, once nobody can change any more what they are declared to be."""
+
+    def __init__(self, registry: "RegistryPort", config: "Config", job: Job) -> None:
+        self._registry = registry
+        self._config = config
+        self._job = job
+
+    def inspect(self, file: ImageFile) -> Inspected:
+        """Return what is known of the data. Raises: HttpError 413, FormatRefusedError."""
+        row = self._registry.show(self._job.image_id, ALL)
+        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
+            limit.check(file.size)
+        inspection = inspection_of(row, self._config.data)
+        return Inspected(None if inspection is None else inspect_file(file, inspection))
+
+
+class Download:
+    """One download on its way into the repository."""
+
+    def __init__(
+        self,
+        registry: "RegistryPort",
+        tasks: "Tasks",
+        config: "Config",
+        fetcher: Fetcher,
+        stopping: threading.Event,
+        job: Job,
+        wanted: Wanted,
+    ) -> None:
+        self._registry = registry
+        self._tasks = tasks
+        self._config = config
+        self._fetcher = fetcher
+        self._stopping = stopping
+        self._job = job
+        self._wanted = wanted
+        self._body: UploadBody | None = None
+
+    def parts(self) -> Generator[bytes, None, None]:
+        """Yield the data; the first is asked for when the image is claimed, so what it is declared to be is final.
+
+        Raises: StoppedError, TaskEndedError when it was taken for dead, FetchRefusedError, FetchError,
+            ClientGoneError when the data are cut, HttpError 413.
+        """
+        job = self._job
+        row = self._registry.show(job.image_id, ALL)
+        limits = limits_of(self._registry, self._config.data, job.project_id)
+        began_s = said_s = time.monotonic()
+        with self._fetcher.open(self._wanted.url, self._wanted.secrets) as answer:
+            for limit in limits:
+                limit.check(answer.length or 0)
+            body = self._body = UploadBody(answer, answer.length)
+            body.look(limits, inspection_of(row, self._config.data))
+            while part := body.read(_PART_SIZE):
+                if self._stopping.is_set():
+                    raise StoppedError
+                now_s = time.monotonic()
+                if now_s - began_s > self._config.image_import.time_max_s:
+                    raise FetchError("it takes too long")
+                if now_s - said_s >= _SAY_EVERY_S:
+                    said_s = now_s
+                    self._tasks.say(job.task_id, f"Copied {body.size >> 20} MiB")
+                yield part
+
+    def inspect(self) -> Inspected:
+        """Return what is known of the data, all of which have come. Raises: HttpError 413, 415."""
+        body = self._body
+        if body is None:
+            return Inspected(None)
+        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
+            limit.check(body.size)
+        return Inspected(body.finish())
