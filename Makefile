@@ -8,7 +8,7 @@ APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
-.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
+.PHONY: help demo test test-sql test-glance torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
 	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
 	bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
@@ -17,6 +17,7 @@ help:
 	@echo "make demo [IMAGES=\"a.raw b.qcow2\"]  build real images, store them, get them back, compare"
 	@echo "make test                          all tests that need no server"
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
+	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
@@ -69,6 +70,10 @@ $(VENV)/sql.stamp: $(VENV)/test.stamp
 
 test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
+
+test-glance: $(VENV)/test.stamp
+	$(BIN)/python -m tests.glance
+
 # Without root, power cuts and full disks are left out, and the summary says so.
 MINUTES ?= 10
 SEED ?= 1
@@ -158,4 +163,4 @@ docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
 
 clean:
-	rm -rf $(VENV) torture.json .demo .bench build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) torture.json .demo .bench .servers build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
