@@ -8,8 +8,8 @@ APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
-.PHONY: help demo test test-sql test-glance torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
-	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images \
+.PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
+	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
 	bench-images-small image-tools docs clean
 .DEFAULT_GOAL := help
 
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-limits                  put and get beside pipelines that do only what cannot be left out"
 	@echo "make bench-growth [ONLY=\"sizes index\"]  time and memory against size, images, index entries, generations"
 	@echo "make bench-generations [COUNT=30]  restores and space over generations of a disk, before and after gc"
+	@echo "make bench-servers [ONLY=\"gunicorn cheroot\"] WSGI servers under the service: speed, memory, streaming"
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
@@ -71,6 +72,8 @@ $(VENV)/sql.stamp: $(VENV)/test.stamp
 test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
 
+# A venv of its own below .servers: Keystone, tempest, clients.
+.PHONY: test-glance
 test-glance: $(VENV)/test.stamp
 	$(BIN)/python -m tests.glance
 
@@ -140,6 +143,9 @@ bench-growth: $(VENV)/run.stamp
 COUNT ?= 30
 bench-generations: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.generations --count $(COUNT)
+
+bench-servers: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.servers $(if $(ONLY),--only $(ONLY))
 
 # Made once and kept in .bench; an interrupted build goes on from its last finished file.
 image-tools: $(VENV)/run.stamp

@@ -47,7 +47,7 @@ class Measured:
     rss_anon_peak: int
 
 
-class _TreeWatch(threading.Thread):
+class TreeWatch(threading.Thread):
     """Samples the memory of a process and everything below it: anonymous of all, resident of the largest."""
 
     def __init__(self, pid: int) -> None:
@@ -131,7 +131,7 @@ def run_command(
                 cwd=folder,
                 env={**os.environ, **(environment or {})},
             )
-            watch = _TreeWatch(process.pid)
+            watch = TreeWatch(process.pid)
             watch.start()
             try:
                 _, status, usage = os.wait4(process.pid, 0)
@@ -156,7 +156,7 @@ def run_command(
 
 def run_call(call: Callable[[], T]) -> tuple[T, Measured]:
     """Call something in this process and return its result and what it took; `rss_peak` is the process's so far."""
-    watch = _TreeWatch(os.getpid())
+    watch = TreeWatch(os.getpid())
     watch.start()
     before, begin_s = os.times(), time.monotonic()
     result = call()

@@ -60,6 +60,7 @@ BENCHES: Sequence[Bench] = (
     Bench("limits", _usual("benchmarks.limits")),
     Bench("peers", _usual("benchmarks.peers")),
     Bench("growth", _usual("benchmarks.growth")),
+    Bench("servers", _usual("benchmarks.servers", images=False)),
 )
 """In the order they run in; a module that is not there is passed over."""
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from casimg.assemble import ContentReader
-from casimg.constants import SEGMENT_SIZE
 from casimg.errors import ClosedError
-from casimg.manifest.shape import segment_size
-from casimg.manifest.walk import leaf_ids, load_leaf
+from casimg.manifest.walk import load_leaf
+from casimg.pieces import clear, pieces, read_piece
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -110,14 +109,12 @@ def read_into(reader: ContentReader, offset: int, view: memoryview) -> int:
     end = min(tree.size, offset + len(view))
     if end <= offset:
         return 0
-    view[: end - offset] = bytes(end - offset)
-    first, last = offset // SEGMENT_SIZE, -(-end // SEGMENT_SIZE)
-    for number, leaf_id in leaf_ids(reader.node, tree, first, last):
-        base = number * SEGMENT_SIZE
-        leaf = load_leaf(reader.node, tree, number, leaf_id)
-        start = max(0, offset - base)
-        stop = min(segment_size(tree.size, number), end - base)
-        for at, piece in reader.pieces(leaf, start, stop):
-            low, high = max(at, start), min(at + len(piece), stop)
-            view[base + low - offset : base + high - offset] = piece[low - at : high - at]
-    return end - offset
+    at = 0
+    for piece in pieces(reader, offset, end):
+        part = view[at : at + piece.size]
+        if piece.leaf is None:
+            clear(part)
+        else:
+            read_piece(reader, load_leaf(reader.node, tree, piece.number, piece.leaf), piece.start, part)
+        at += piece.size
+    return at

@@ -1,7 +1,8 @@
 """Turn catalog rows into the images that callers see. Pure."""
 
 from casimg.catalog import ImageRow
-from casimg.results.images import Image
+from casimg.errors import CasimgError
+from casimg.results.images import Image, PutReport
 
 
 def image_of(row: ImageRow) -> Image:
@@ -24,3 +25,10 @@ def image_of(row: ImageRow) -> Image:
         deleted_at=row.deleted_at,
         properties=dict(row.properties),
     )
+
+
+def image_in(report: PutReport) -> Image:
+    """Return the image that a put made. Raises: CasimgError for a dry run, which makes none."""
+    if report.image is None:
+        raise CasimgError("a dry run makes no image")
+    return report.image

@@ -13,7 +13,8 @@
 
 What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
 
-Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
+Memory: at most `2 * threads + 4` segment buffers, and fewer while others hold what there are; their frames, and ids of
+chunks whose pack is not yet in the index.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from casimg.chunker import Chunker
 from casimg.constants import (
@@ -44,6 +45,7 @@ from casimg.manifest.build import TreeBuilder
 from casimg.manifest.shape import check_content_size, segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
 from casimg.source import FileSource, Source, StreamSource
+from casimg.workers import Workers
 
 _HEARTBEAT_EVERY_S = 60.0
 _REPORT_EVERY_S = 0.1
@@ -161,7 +163,7 @@ class Ingest:
         level: zstd level of frames.
         known: what the repository holds.
         line: where frames go.
-        threads: cores to use.
+        workers: threads and buffers, shared with others.
         heartbeat: says that the session lives; called by progress, not by a clock of its own.
         progress, cancel: as in the public API.
         total_size: for progress; None when the source cannot tell.
@@ -174,7 +176,7 @@ class Ingest:
         level: int,
         known: KnownChunks,
         line: FrameSink,
-        threads: int,
+        workers: Workers,
         heartbeat: Callable[[], None],
         progress: ProgressCallback | None,
         cancel: threading.Event | None,
@@ -184,13 +186,14 @@ class Ingest:
         self._level = level
         self._known = known
         self._line = line
-        self._threads = threads
+        self._pool = workers.pool
+        self._threads = workers.threads
+        self._buffers = workers.buffers
+        self._held_count = 0
         self._heartbeat = heartbeat
         self._progress = progress
         self._cancel = cancel
         self._total_size = total_size
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
-        self._buffers: deque[bytearray] = deque()
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
         self._nodes: list[tuple[bytes, NodeId]] = []
@@ -203,7 +206,20 @@ class Ingest:
 
     def take_buffer(self) -> bytearray:
         """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
-        return self._buffers.popleft() if self._buffers else bytearray(SEGMENT_SIZE)
+        while True:
+            buffer = self._buffers.take(self._held_count, must=not (self._cutting or self._encoding))
+            if buffer is not None:
+                self._held_count += 1
+                return buffer
+            # Others have the rest: finish what is under way, which gives back ours.
+            if self._cutting:
+                self._decide_next()
+            else:
+                self._append_next()
+
+    def _give_buffer(self, buffer: bytearray) -> None:
+        self._held_count -= 1
+        self._buffers.give(buffer, self._held_count)
 
     def submit(self, job: Callable[[], CutSegment]) -> None:
         """Run `job` on a core: it reads, cuts and hashes the next segment."""
@@ -240,12 +256,15 @@ class Ingest:
         return root
 
     def close(self) -> None:
-        """End the threads; jobs not begun are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Wait for the jobs that run; those not begun are dropped."""
+        jobs: list[Future[Any]] = [item for item in self._cutting if isinstance(item, Future)]
+        jobs += [future for _, future in self._encoding]
+        wait([job for job in jobs if not job.cancel()])
         # The manifest's builder knows this object, so it dies late; its buffers are too large to wait for that.
-        self._buffers.clear()
         self._cutting.clear()
         self._encoding.clear()
+        self._buffers.forget(self._held_count)
+        self._held_count = 0
 
     def emit_node(self, encoded: bytes) -> NodeId:
         """Store a manifest node unless it is known, and return its id."""
@@ -285,7 +304,7 @@ class Ingest:
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, new, self._level)))
         elif segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._give_buffer(segment.buffer)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
             self._append_next()
         self._tell()
@@ -340,7 +359,7 @@ class Ingest:
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
         if segment.buffer is not None:
-            self._buffers.append(segment.buffer)
+            self._give_buffer(segment.buffer)
 
     def _append_nodes(self) -> None:
         if self._nodes:

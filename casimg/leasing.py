@@ -109,7 +109,7 @@ class ReadLease:
 
 
 def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
-    """Open an image's content for reading under a lease; the caller ends the lease.
+    """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """

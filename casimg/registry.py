@@ -31,6 +31,7 @@ from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
     from casimg.image_file import ImageFile
+    from casimg.streaming import ContentStream
 
 Rows = list[ImageRow]
 Members = list[MemberRow]  # the method `list` hides the type inside the class
@@ -125,16 +126,14 @@ class Registry:
             revision: of the row that the edit was decided on.
         Raises: ImageNotFoundError, ChangedMeanwhileError, BadStatusError for other formats than its data have.
         """
-        self._wiring.check_open()
+        self._check_id(image_id)
         _check_fields({name: value for name in _FIELDS if (value := getattr(edit, name)) is not UNSET})
         self._write(partial(edits.edit_image, image_id=image_id, edit=edit, revision=revision))
         return self._followed(image_id)
 
     def delete(self, image_id: ImageId) -> None:
         """Delete an image, also while its data come. Raises: ImageNotFoundError, ProtectedImageError."""
-        self._wiring.check_open()
-        if not is_text(image_id):
-            raise ImageNotFoundError(repr(image_id))
+        self._check_id(image_id)
         updating.delete(self._wiring, image_id)
 
     def upload(
@@ -159,9 +158,7 @@ class Registry:
         Raises: NotQueuedError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile,
             SizeMismatchError, SourceError, CancelledError, NoSpaceError, TryAgainError.
         """
-        self._wiring.check_open()
-        if not is_text(image_id):
-            raise ImageNotFoundError(repr(image_id))
+        self._check_id(image_id)
         if parent_id is not None:
             _check_text("parent", parent_id, _ID_COUNT_MAX)
         site = self._wiring.site
@@ -188,6 +185,21 @@ class Registry:
             raise BadStatusError(image_id, row.status, "it has no data")
         reader, lease = open_leased(self._wiring, row)
         return ImageFile(reader, self._wiring.check_open, lease.end)
+
+    def stream(self, image: ImageRow, start: int = 0, end: int | None = None) -> "ContentStream":
+        """Open bytes [start, end) of an image as parts that are read ahead, also of a deactivated one.
+
+        Whoever has the stream closes it: until then what it reads is not collected, even when the image is deleted.
+
+        Args:
+            image: as `show` gave it.
+            end: exclusive; None for all that follows.
+        Raises: ImageNotFoundError when it has no data or was deleted meanwhile, DamageError.
+        """
+        from casimg.streaming import open_stream  # noqa: PLC0415
+
+        self._wiring.check_open()
+        return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads)
 
     def deactivate(self, image_id: ImageId) -> None:
         """Let an image be downloaded no more; again is harmless. Raises: ImageNotFoundError, BadStatusError."""
@@ -216,11 +228,13 @@ class Registry:
     def members(self, image_id: ImageId) -> Members:
         """Return the projects an image is shared with, oldest first; none for an image that is not there."""
         self._wiring.check_open()
+        if not is_text(image_id):
+            return []
         return self._wiring.catalog.read(partial(member_rows.members_of, image_id=image_id))
 
     def member(self, image_id: ImageId, member: str) -> MemberRow:
         """Return one member. Raises: MemberNotFoundError."""
-        self._wiring.check_open()
+        self._check_id(image_id)
         _check_text("member", member, _TEXT_COUNT_MAX)
         return self._wiring.catalog.read(partial(member_rows.member, image_id=image_id, name=member))
 
@@ -246,13 +260,16 @@ class Registry:
 
     # Inner
 
+    def _check_id(self, image_id: ImageId) -> None:
+        self._wiring.check_open()
+        if not is_text(image_id):
+            raise ImageNotFoundError(repr(image_id))
+
     def _write(self, work: Callable[[Connection], object]) -> None:
         self._wiring.reserve.spend(lambda: self._wiring.catalog.transaction(work))
 
     def _change(self, image_id: ImageId, work: Callable[[Connection], object]) -> None:
-        self._wiring.check_open()
-        if not is_text(image_id):
-            raise ImageNotFoundError(repr(image_id))
+        self._check_id(image_id)
         self._write(work)
         self._followed(image_id)
 

@@ -16,8 +16,8 @@ from casimg import saving
 from casimg.catalog import ImageChange, ImageRow
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
-from casimg.errors import CasimgError, ImageNotFoundError, InputError
-from casimg.images import image_of
+from casimg.errors import ImageNotFoundError, InputError
+from casimg.images import image_in, image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
 from casimg.opening import create_parts, open_parts
@@ -118,6 +118,7 @@ class Repository:
             source: a path (file or block device), a binary file, or an iterator of bytes.
             name: need not be unique when `same_name` is set.
             disk_format, container_format: as Glance's; kept as given, never guessed.
+            owner: a project, where an API lists images by project; None: `owner` in `[images]` of casimg.toml.
             allow_changes: accept a source that changes while it is read.
             progress: called now and then with a Progress.
             cancel: when set by another thread, the call raises CancelledError and commits nothing.
@@ -136,7 +137,7 @@ class Repository:
             progress=progress,
             cancel=cancel,
         )
-        return _image_in(report)
+        return image_in(report)
 
     def put_report(
         self,
@@ -156,6 +157,7 @@ class Repository:
     ) -> PutReport:
         """As put, and say what was done; with `dry_run`, what would be done, changing nothing."""
         self._wiring.check_open()
+        owner = self._wiring.site.image_owner if owner is None else owner
         fields = ImageFields(name, disk_format, container_format, owner, visibility, dict(properties or {}), same_name)
         options = self._save_options(allow_changes, progress, cancel)
         if dry_run:
@@ -197,7 +199,7 @@ class Repository:
             progress=progress,
             cancel=cancel,
         )
-        return _image_in(report)
+        return image_in(report)
 
     def snapshot_report(
         self,
@@ -421,7 +423,6 @@ class Repository:
         """Return the images as Glance knows them: queued, edited, shared, listed by who may see them."""
         from casimg.registry import Registry
 
-        self._wiring.check_open()
         return Registry(self._wiring)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
@@ -497,9 +498,3 @@ class Repository:
     ) -> SaveOptions:
         site = self._wiring.site
         return SaveOptions(allow_changes, site.threads, site.level, progress, cancel)
-
-
-def _image_in(report: PutReport) -> Image:
-    if report.image is None:
-        raise CasimgError("a dry run makes no image")
-    return report.image

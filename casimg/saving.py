@@ -20,7 +20,7 @@ from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError
+from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError, SessionFencedError
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -103,7 +103,7 @@ def dry_run(wiring: Wiring, source: SourceLike, fields: ImageFields, options: Sa
             level=options.level,
             known=known,
             line=NoLine(),
-            threads=thread_count(options.threads),
+            workers=wiring.workers("ingest", thread_count(options.threads)),
             heartbeat=lambda: None,
             progress=options.progress,
             cancel=options.cancel,
@@ -249,7 +249,7 @@ class Save:
             level=options.level,
             known=self._known,
             line=self._line,
-            threads=thread_count(options.threads),
+            workers=wiring.workers("ingest", thread_count(options.threads)),
             heartbeat=heartbeat or (lambda: catalog.heartbeat(session.session_id)),
             progress=options.progress,
             cancel=options.cancel,
@@ -334,8 +334,10 @@ class Save:
         packs = catalog.packs(pack_nos)
         # What is said of the image now; the commit notices when somebody edited it after this.
         new = catalog.image(image_id)
-        if new.status != "saving" or new.session_id != session_id:
+        if new.status == "deleted":
             raise ImageNotFoundError(image_id)
+        if new.session_id != session_id:  # a collection took this session for dead
+            raise SessionFencedError(session_id)
         new = replace(new, virtual_size=new.virtual_size if virtual_size is None else virtual_size)
         members = catalog.read(partial(members_of, image_id=image_id))
         put_record(self._wiring, session_id, new, content, packs, members)

@@ -5,6 +5,7 @@ Its one task beyond holding parts is to make the index cover what is about to be
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
 from casimg.packing import PackLine
 from casimg.reserve import Reserve
+from casimg.workers import Workers
 
 _log = logging.getLogger("casimg.index")
 
@@ -76,6 +78,8 @@ class Wiring:
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
+    _workers: dict[tuple[str, int], Workers] = field(default_factory=dict)
+    _workers_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -83,6 +87,14 @@ class Wiring:
             raise ClosedError(f"repository {self.path}")
         if os.getpid() != self.opened_pid:
             raise ForkError(self.opened_pid, os.getpid())
+
+    def workers(self, kind: str, threads: int) -> Workers:
+        """Return the threads and buffers that all work of a kind shares."""
+        with self._workers_lock:
+            found = self._workers.get((kind, threads))
+            if found is None:
+                found = self._workers[kind, threads] = Workers(kind, threads)
+            return found
 
     def chunker(self) -> Chunker:
         """Return the repository's chunker. Raises: NativeMissingError."""
@@ -200,6 +212,8 @@ class Wiring:
         """Close every part; twice is harmless."""
         if not self.closed:
             self.closed = True
+            for workers in self._workers.values():
+                workers.close()
             self.index.close()
             self.catalog.close()
             self.backend.close()

@@ -1,7 +1,7 @@
 """The application: all routes in one place, and what is done around every handler.
 
 `make_app` wires the repository's registry, the policy and the configuration; what stands before the router is, from
-outside: CORS, request ids and versions, authentication.
+outside: the access log, CORS, request ids and versions, authentication.
 """
 
 import logging
@@ -17,6 +17,7 @@ from casimg_api import (
     cache,
     discovery,
     image_actions,
+    image_data,
     image_locations,
     image_members,
     image_tags,
@@ -24,6 +25,7 @@ from casimg_api import (
     schemas,
     tasks,
 )
+from casimg_api.access import AccessLog
 from casimg_api.auth import guarded
 from casimg_api.config import Config
 from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
@@ -45,6 +47,7 @@ _log = logging.getLogger("casimg_api.app")
 
 ROUTES: Final[tuple[Route, ...]] = (
     *images.ROUTES,
+    *image_data.ROUTES,
     *image_members.ROUTES,
     *image_tags.ROUTES,
     *image_actions.ROUTES,
@@ -76,7 +79,9 @@ def app_over(registry: "RegistryPort", config: Config) -> "WSGIApplication":
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     services = Services(registry, config, policy, Schemas(config.images))
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
-    return Cors(app, config.cors) if config.cors.allowed_origin else app
+    if config.cors.allowed_origin:
+        app = Cors(app, config.cors)
+    return AccessLog(app) if config.log.access else app
 
 
 def router(services: Services, routes: Iterable[Route] = ROUTES) -> "falcon.App[falcon.Request, falcon.Response]":

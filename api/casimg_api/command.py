@@ -1,6 +1,8 @@
 """`casimg serve`: the command that starts the HTTP service. Found by the command line as an entry point."""
 
 import ipaddress
+import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from casimg.cli.app import Settings, command, loading, main_group
-from casimg.errors import CasimgError, ConfigError
+from casimg.errors import ConfigError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     "OS_AUTH_TYPE=none OS_ENDPOINT=http://127.0.0.1:9292 openstack image list",
 )
 @click.argument("repository", required=False, metavar="[REPO]")
-@click.option("--config", "config_path", metavar="FILE", help="Configuration of the server, as in sample.toml.")
+@click.option("--config", "config_path", metavar="FILE", help="Configuration of the server; --sample shows one.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on.")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="COUNT", help="Processes.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="COUNT", help="Threads of each process.")
+@click.option("--sample", is_flag=True, help="Print a configuration with every key and its default, and exit.")
 def serve(
     settings: Settings,
     repository: str | None,
@@ -35,6 +38,7 @@ def serve(
     port: int | None,
     workers: int | None,
     threads: int | None,
+    sample: bool,
 ) -> None:
     """Serve the images of REPO by the OpenStack Image API v2.
 
@@ -43,11 +47,16 @@ def serve(
     with loading():
         try:
             from casimg_api.app import make_app
-            from casimg_api.config import Config
+            from casimg_api.config import SAMPLE, Config
             from casimg_api.server import serve as serve_app
         except ImportError as error:
-            raise MissingExtraError(str(error)) from None
+            raise click.ClickException(
+                f"the HTTP service is not installed ({error}); pip install 'casimg[api]'"
+            ) from None
 
+    if sample:
+        click.echo(SAMPLE.read_text(), nl=False)
+        return
     config = Config.load(Path(config_path)) if config_path else Config()
     given = {"host": host, "port": port, "workers": workers, "threads": threads}
     server = replace(config.server, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -59,17 +68,21 @@ def serve(
     def make() -> "WSGIApplication":
         return make_app(casimg.open(path), config)
 
-    casimg.open(path).close()  # what is wrong with it is told here, in one line, not by every worker
+    _start_logging(config)
+    with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
+        make_app(opened, config)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
-    serve_app(make, server.host, server.port, server.workers, server.threads)
+    serve_app(make, server.host, server.port, server.workers, server.threads, server.idle_timeout_s)
 
 
-class MissingExtraError(CasimgError):
-    """What the HTTP service needs is not installed."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-        super().__init__(f"the HTTP service is not installed ({why}); pip install 'casimg[api]'")
+def _start_logging(config: "Config") -> None:
+    """Log to standard error, at the level that is configured; other libraries only when something is wrong."""
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=form)
+    for name in ("casimg", "casimg_api"):
+        logger = logging.getLogger(name)
+        logger.setLevel(config.log.level.upper())
+        logger.propagate = True
 
 
 def check_exposure(config: "Config") -> None:

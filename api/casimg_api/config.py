@@ -4,6 +4,7 @@ Keys that Glance has too are named as there and mean the same. `sample.toml`, sh
 with its default; a test holds the two together.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +15,8 @@ from typing import Any, Final, Literal, Self, Union, get_args, get_origin, get_t
 from casimg.errors import ConfigError
 
 CONFIG_SIZE_MAX: Final = 1 << 20
+_SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
+_UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
 
 
@@ -24,9 +27,18 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 9292
     workers: int = 1
-    threads: int = 16
+    threads: int = 64
+    idle_timeout_s: int = 600
     public_endpoint: str = ""
     json_body_size_max: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,17 @@ class ImagesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DataConfig:
+    """What image data may be like, and how much of it there may be."""
+
+    image_size_cap: int = 1 << 40
+    user_storage_quota: str = "0"
+    require_image_format_match: bool = True
+    gpt_safety_checks_nonfatal: tuple[str, ...] = ()
+    vmdk_allowed_types: tuple[str, ...] = ("streamOptimized", "monolithicSparse")
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """The repository's backend as a store of Glance."""
 
@@ -109,10 +132,12 @@ class Config:
     """All of it, section by section."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     repository: RepositoryPlace = field(default_factory=RepositoryPlace)
     auth: AuthConfig = field(default_factory=AuthConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -152,15 +177,21 @@ class Config:
             ("server.port", server.port, 0, 65535),
             ("server.workers", server.workers, 1, 1024),
             ("server.threads", server.threads, 1, 1024),
+            ("server.idle_timeout_s", server.idle_timeout_s, 0, 1 << 30),
             ("server.json_body_size_max", server.json_body_size_max, 1024, 1 << 30),
             ("auth.max_request_id_length", auth.max_request_id_length, 0, 16384),
             ("images.limit_param_default", self.images.limit_param_default, 1, 1 << 20),
             ("images.api_limit_max", self.images.api_limit_max, 1, 1 << 20),
+            ("data.image_size_cap", self.data.image_size_cap, 1, 1 << 62),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
             if not low <= value <= high:
                 raise ConfigError(where, f"{name} is {value}, it must be from {low} to {high}")
+        try:
+            binary_size(self.data.user_storage_quota)
+        except ValueError as error:
+            raise ConfigError(where, f"data.user_storage_quota: {error}") from None
         if auth.mode == "tokens" and not auth.tokens_file:
             raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
         if auth.mode == "keystone" and not auth.keystone:
@@ -181,6 +212,14 @@ class Config:
             policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )
+
+
+def binary_size(text: str) -> int:
+    """Return the bytes of a size as Glance writes them: `10GB` is ten times 2**30. Raises: ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no size: it wants a number and one of {', '.join(_UNITS)}")
+    return int(match[1]) * _UNITS[(match[2] or "B").upper()]
 
 
 def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str) -> None:

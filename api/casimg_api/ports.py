@@ -1,11 +1,12 @@
 """What the facade needs of the library, as Protocols: the tests and the type checker hold `casimg` against them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from casimg.catalog import ImageRow, MemberRow
+from casimg.catalog import ImageRow, MemberRow, UsageRow
 from casimg.ids import ImageId
-from casimg.registry import Edit, NewEntry, Query, Viewer
+from casimg.registry import Edit, Inspected, NewEntry, Query, Viewer
+from casimg.streaming import ContentStream
 
 
 class RegistryPort(Protocol):
@@ -16,6 +17,17 @@ class RegistryPort(Protocol):
     def list(self, query: Query, viewer: Viewer) -> Sequence[ImageRow]: ...
     def edit(self, image_id: ImageId, edit: Edit, *, revision: int) -> ImageRow: ...
     def delete(self, image_id: ImageId) -> None: ...
+    def upload(
+        self,
+        image_id: ImageId,
+        source: Iterable[bytes],
+        *,
+        size: int | None = None,
+        parent_id: ImageId | None = None,
+        inspect: Callable[[], Inspected] | None = None,
+    ) -> ImageRow: ...
+    def stream(self, image: ImageRow, start: int = 0, end: int | None = None) -> ContentStream: ...
+    def usage(self, owner: str) -> UsageRow: ...
     def deactivate(self, image_id: ImageId) -> None: ...
     def reactivate(self, image_id: ImageId) -> None: ...
     def add_tag(self, image_id: ImageId, tag: str) -> None: ...

@@ -1,12 +1,21 @@
-"""The WSGI server behind `casimg serve`; nothing else knows which one it is."""
+"""The WSGI server behind `casimg serve`; nothing else knows which one it is (docs/decisions/0005-wsgi-server.md)."""
 
+import socket
+import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+
+STOP_TIME_MAX_S: Final = 60
+"""So long a stop waits for what has begun; what was cut then is queued again by the next collection."""
+KEEPALIVE_S: Final = 65
+"""Longer than the pools of clients keep connections; an idle one takes no thread."""
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -24,11 +33,14 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return self._make()
 
 
-def serve(make: "Callable[[], WSGIApplication]", host: str, port: int, workers: int, threads: int) -> None:
+def serve(
+    make: "Callable[[], WSGIApplication]", host: str, port: int, workers: int, threads: int, idle_timeout_s: int
+) -> None:
     """Serve until a signal ends it; never returns.
 
     Args:
         make: called once in every worker process: a repository is not carried over a fork.
+        idle_timeout_s: so long a client may neither send nor take a byte while it has a thread; 0 for ever.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     options = {
@@ -38,6 +50,20 @@ def serve(make: "Callable[[], WSGIApplication]", host: str, port: int, workers: 
         "worker_class": "gthread",
         "limit_request_line": 8190,
         "timeout": 0,  # an upload may take hours
+        "graceful_timeout": STOP_TIME_MAX_S,
+        "keepalive": KEEPALIVE_S,
         "control_socket_disable": True,
+        "when_ready": partial(_limit_idleness, idle_timeout_s),
     }
     _Server(make, options).run()
+
+
+def _limit_idleness(idle_timeout_s: int, arbiter: Any) -> None:
+    """Let the kernel end calls that wait for a client too long: connections have the options of their listener.
+
+    A timeout of the server's own would count the whole of an upload, however well it goes on.
+    """
+    limit = struct.pack("ll", idle_timeout_s, 0)
+    for listener in arbiter.LISTENERS:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, option, limit)

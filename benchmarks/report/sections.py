@@ -19,6 +19,7 @@ EXPECTED: Final = {
     "generations": "many generations of one disk",
     "random_reads": "random reads",
     "small_images": "many small images",
+    "servers": "WSGI servers under the HTTP service",
 }
 """Result files that the report knows, and what they are about."""
 

@@ -76,7 +76,7 @@ def commit(
     if recorded_revision is not None:
         # Under the row's lock: an edit comes before this and is seen, or after it and finds the image active.
         revision = connection.execute(select(images.c.revision).where(images.c.id == image_id)).scalar_one()
-        if revision != recorded_revision:
+        for _ in range(revision - recorded_revision):
             note_change(connection, image_id)
     done = connection.execute(
         update(contents)

@@ -242,7 +242,7 @@ def _equals(connection: Connection, column: ColumnElement[Any], value: str) -> C
 def _sort_keys(sort: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
     keys: list[tuple[str, bool]] = []
     for name, ascending in sort:
-        if name not in _COLUMNS:
+        if name not in _COLUMNS or isinstance(_COLUMNS[name].type, Boolean):
             raise InputError(f"{name!r} is nothing to sort by")
         if name not in [key for key, _ in keys]:
             keys.append((name, ascending))

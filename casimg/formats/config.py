@@ -101,6 +101,7 @@ class SiteConfig:
     level: int = LEVEL_DEFAULT
     threads: int = 0
     gc_undo_s: int = 0
+    image_owner: str | None = None
 
 
 _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
@@ -110,6 +111,7 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
     "index": {"path": ("index_path", Path), "map_size": ("index_map_size", int)},
     "spool": {"path": ("spool_path", Path)},
     "gc": {"undo_s": ("gc_undo_s", int)},
+    "images": {"owner": ("image_owner", str)},
     "write": {"level": ("level", int), "threads": ("threads", int)},
 }
 
@@ -143,6 +145,9 @@ threads = 0            # 0: all cores, at most 8; each costs about 16 MiB
 
 [gc]
 undo_s = 0             # seconds a pack that nothing needs is kept; a day (86400) for a fleet
+
+# [images]
+# owner = ""           # id of the project that images put here belong to, where an API lists them by project
 """
 
 

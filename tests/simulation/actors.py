@@ -14,19 +14,22 @@ from casimg.catalog.sessions import fence_stale
 from casimg.check import find_problems
 from casimg.constants import KIND_DATA, KIND_METADATA
 from casimg.errors import (
+    ConflictError,
     DamageError,
     ImageNotFoundError,
     NameTakenError,
     NotFoundError,
+    NotQueuedError,
     PackGoneError,
     TryAgainError,
 )
 from casimg.gc.plan import CollectionPlan, plan_collection
 from casimg.gc.waste import RepackRules
-from casimg.ids import PackId
+from casimg.ids import ImageId, PackId
 from casimg.leasing import open_leased
 from casimg.manifest.walk import load_leaf
 from casimg.pack.keys import pack_key
+from casimg.registry import Edit, Registry
 from casimg.repair.heal import heal
 from casimg.restore import spans
 from casimg.results.upkeep import CheckReport, GcPlan, GcReport
@@ -34,7 +37,7 @@ from casimg.updating import delete, update
 from casimg.wiring import Wiring
 from tests.simulation.truth import PROPERTY, Spec, bytes_of, changed_spec, decode_spec, random_spec
 from tests.simulation.violation import ViolationError
-from tests.simulation.world import World, snapshot_disk, snapshot_row, store
+from tests.simulation.world import World, new_entry, snapshot_disk, snapshot_row, store
 
 Work = Callable[[World, Wiring, random.Random], None]
 NO_REPACK = RepackRules(unused_max=1)
@@ -143,6 +146,68 @@ def saving_deleter(*, count: int = 6) -> Work:
                     wiring.catalog.delete_image(image_id)
 
     return work
+
+
+def uploader(*, count: int = 2, tries: int = 2) -> Work:
+    """Register images and give them their data; one that failed is tried again."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            new = new_entry(_name(rng), random_spec(rng))
+            with contextlib.suppress(TryAgainError):
+                image_id = Registry(wiring).create(new).id
+                for _ in range(tries):
+                    if upload_again(world, wiring, image_id):
+                        break
+
+    return work
+
+
+def rival(*, count: int = 3) -> Work:
+    """Give queued images of others their data, or take over where an upload died."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            world.scheduler.step("look for queued images")
+            rows = world.database.raw.execute("SELECT id FROM images WHERE status = 'queued' ORDER BY id").fetchall()
+            if rows:
+                upload_again(world, wiring, rng.choice(rows)[0])
+
+    return work
+
+
+def editor(*, count: int = 4) -> Work:
+    """Edit, tag and share registered images, whether they have data or not."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        registry = Registry(wiring)
+        for _ in range(count):
+            world.scheduler.step("choose an image to edit")
+            query = "SELECT id, revision FROM images WHERE registered AND status <> 'deleted' ORDER BY id"
+            rows = world.database.raw.execute(query).fetchall()
+            if not rows:
+                continue
+            image_id, revision = rng.choice(rows)
+            changes: tuple[Callable[[], object], ...] = (
+                lambda: registry.edit(image_id, Edit(name=f"any-{rng.randrange(1 << 30):x}"), revision=revision),  # noqa: B023
+                lambda: registry.add_tag(image_id, "tag"),  # noqa: B023
+                lambda: registry.add_member(image_id, f"p{rng.randrange(3)}"),  # noqa: B023
+            )
+            with contextlib.suppress(TryAgainError, ConflictError, ImageNotFoundError):
+                rng.choice(changes)()
+
+    return work
+
+
+def upload_again(world: World, wiring: Wiring, image_id: str) -> bool:
+    """Upload what an image must be; False when it must be expected that it failed."""
+    query = "SELECT value FROM image_properties WHERE image_id = ? AND name = ?"
+    (text,) = world.database.raw.execute(query, (image_id, PROPERTY)).fetchone()
+    data = bytes_of(decode_spec(text))
+    try:
+        return _tried(world, lambda: Registry(wiring).upload(ImageId(image_id), [data], size=len(data)), None)
+    except NotQueuedError:
+        return False
 
 
 def reader(*, count: int = 2) -> Work:

@@ -15,6 +15,7 @@
     I11 after damage: a chunk that a content's packs give stays findable, unless what it now rests on is damaged and no
         check has said so; new contents lack nothing but what was damaged
     I12 after a last repair: what an image lacks is in no pack that is live or condemned
+    I13 a registered image is deleted only when somebody asked for it; a save of it that fails leaves it queued
     L   orphans are never refused: this catalog is never restored from a backup
     R   a read that began on an active image ends with the right bytes
     E   nobody sees an error that its caller cannot expect
@@ -46,6 +47,9 @@ _NAMED = """
 """
 Image = tuple[str, str, str, str, str, str, int]
 """A row of _IMAGES."""
+_DELETED_UNASKED = (
+    "SELECT id FROM images WHERE registered AND status = 'deleted' AND id NOT IN (SELECT image_id FROM outbox)"
+)
 _TREES = "SELECT c.content_id, c.state, c.size, t.root FROM contents c LEFT JOIN content_trees t USING (content_id)"
 
 
@@ -119,6 +123,10 @@ class Invariants:
     def _look_at_images(self, images: Iterable[Image]) -> None:
         names: set[str] = set()
         there: set[str] = set()
+        # Who deletes says in the same step that the record must go.
+        for (image_id,) in self.raw.execute(_DELETED_UNASKED):
+            if image_id not in self._deleted:
+                raise ViolationError("I13", f"registered image {image_id} is deleted and nobody asked for it")
         for image_id, status, _, _, name, *_ in images:
             there.add(image_id)
             if status == "deleted":
@@ -283,7 +291,8 @@ _LEFT_OVER = {
     "(SELECT pack_no FROM content_packs)",
     "changes that no record has": "FROM outbox",
     "remembered orphans": "FROM orphans",
-    "images being saved": "FROM images WHERE status NOT IN ('active', 'deleted')",
+    "images being saved": "FROM images WHERE status NOT IN ('active', 'deleted', 'queued') "
+    "OR (status = 'queued' AND (NOT registered OR session_id IS NOT NULL))",
     "contents that no image points to": "FROM contents WHERE content_id NOT IN "
     "(SELECT content_id FROM images WHERE status = 'active')",
     "open sessions": "FROM sessions WHERE state = 'open'",

@@ -36,6 +36,7 @@ class Mutant:
 _SWEEP = "casimg.catalog.collect:sweep"
 _CONDEMN = "casimg.catalog.collect:condemn"
 _COMMIT = "casimg.catalog.images:commit"
+_END_DEAD = "casimg.catalog.uploads:end_dead_saves"
 _SWITCH = "casimg.catalog.repack:switch"
 _COLLECT = "casimg.gc.plan:_Collection._sweep"
 _SAVE = "casimg.saving:Save.run"
@@ -158,8 +159,8 @@ _GIVEN_UP = Edit("casimg.catalog.repair:switch", "gone = still if healing.whole 
 _RECORD_OVERWRITTEN = (
     Edit(
         _PUT_ANEW,
-        "put_record(wiring, session_id, image, content, behind.packs)",
-        "put_record(wiring, image.session_id, image, content, behind.packs)",
+        "put_record(wiring, session_id, image, content, behind.packs, behind.members)",
+        "put_record(wiring, image.session_id, image, content, behind.packs, behind.members)",
     ),
     Edit(_WRITTEN, ".values(session_id=session_id)", ".values(revision=images.c.revision)"),
     Edit(_PUT_ANEW, "wiring.backend.delete(record_key(image.id, image.session_id))", "pass"),
@@ -371,6 +372,39 @@ MUTANTS = (
         "the image has the revision that was read",
         scenarios.CHANGERS,
         Edit("casimg.catalog.outbox:forget_changes", "outbox.c.seq <= seq", "True"),
+    ),
+    # Uploads
+    _mutant(
+        "a failed upload keeps its content",
+        "I3",
+        scenarios.FAILED_UPLOADS,
+        Edit("casimg.catalog.uploads:release", "session_id=None, staged_content_id=None", "session_id=None"),
+    ),
+    _mutant(
+        "a dead upload is deleted",
+        "I13",
+        scenarios.FAILED_UPLOADS,
+        Edit(_END_DEAD, ".where(*dead, images.c.registered)", ".where(*dead, images.c.registered.is_(None))"),
+        Edit(_END_DEAD, ".where(*dead, images.c.registered.is_(False))", ".where(*dead)"),
+    ),
+    _mutant(
+        "an image is claimed whatever its status",
+        "I1 I4 I6 I9 I10 E R",
+        scenarios.UPLOADS,
+        Edit(
+            "casimg.catalog.uploads:claim_queued",
+            '.where(images.c.id == image_id, images.c.status == "queued")',
+            ".where(images.c.id == image_id)",
+        ),
+        Edit("casimg.catalog.uploads:check_queued", 'if status != "queued":', "if False:"),
+        seeds=150,
+    ),
+    _mutant(
+        "an edit during an upload is not noticed",
+        "I10",
+        scenarios.FAILED_UPLOADS,
+        Edit(_COMMIT, "for _ in range(revision - recorded_revision):", "for _ in ():"),
+        seeds=200,
     ),
     # Repack
     _mutant("switch moves all rows", "I1", scenarios.REPACKED_WRITER, _ALL_ROWS, seeds=200),

@@ -292,6 +292,41 @@ RELYING_REPACKERS = Scenario(
     hosts=(0,),
 )
 
+UPLOADS = Scenario(
+    "uploads",
+    "one",
+    _cast(
+        ("uploader", actors.uploader()),
+        ("rival", actors.rival()),
+        ("editor", actors.editor()),
+        ("deleter", actors.deleter(count=1, flushes=True)),
+        ("canceller", actors.saving_deleter(count=2)),
+        ("fencer", actors.fencer(count=1)),
+        ("collector", actors.collector(count=3)),
+    ),
+    250,
+    crashes=2,
+    holds=("write commit", "put records", "write claim_queued", "write release"),
+    busy=0.02,
+    lost=0.03,
+    refused=0.02,
+    late=0.02,
+)
+FAILED_UPLOADS = Scenario(
+    "failed-uploads",
+    "bare",
+    _cast(
+        ("uploader", actors.uploader(count=1)),
+        ("editor", actors.editor(count=6)),
+        ("fencer", actors.fencer(count=2)),
+        ("collector", actors.collector(count=2)),
+    ),
+    120,
+    crashes=1,
+    holds=("write commit", "put records"),
+    refused=0.05,
+)
+
 AIMED = (
     *(FENCED_WRITER, WRITER_AND_GARBAGE, CANCELLED_WRITER, REPEATED_ANSWERS, TWINS, ORPHANED_SNAPSHOT, ORPHANED_ROW),
     *(
@@ -314,6 +349,7 @@ AIMED = (
         REPAIRED,
         REPAIRED_REPACK,
     ),
+    *(UPLOADS, FAILED_UPLOADS),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 

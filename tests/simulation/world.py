@@ -20,6 +20,7 @@ from casimg.constants import MIB
 from casimg.formats.config import CONFIG_KEY, RepositoryConfig, SiteConfig, encode_repository_config
 from casimg.formats.pack import PackTrailer
 from casimg.index import Index
+from casimg.registry import NewEntry
 from casimg.reserve import Reserve
 from casimg.results.images import ByteRange
 from casimg.saving import ImageFields, SaveOptions, put, snapshot_of_disk, snapshot_of_image
@@ -119,6 +120,11 @@ class World:
 def fields_of(name: str, spec: Spec) -> ImageFields:
     """Return what is said of an image: its truth too. Names that begin with `own-` are unique."""
     return ImageFields(name, properties={PROPERTY: encode_spec(spec)}, same_name=not name.startswith("own-"))
+
+
+def new_entry(name: str, spec: Spec) -> NewEntry:
+    """Return what is said of an image before it has data: its truth too. No name is unique."""
+    return NewEntry(name=name.replace("own-", "any-"), properties={PROPERTY: encode_spec(spec)})
 
 
 def store(wiring: Wiring, name: str, spec: Spec) -> str:

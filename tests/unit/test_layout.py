@@ -21,9 +21,10 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "records", "recovering"}
-    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "updating", "wiring"}
-    | {"hashing", "registry", "uploading"},
+    | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {"records", "recovering"}
+    | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
+    | {"hashing", "registry", "uploading", "workers"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
@@ -139,6 +140,17 @@ def test_the_library_does_not_know_the_facade() -> None:
     assert [
         module for module, names in GRAPH.items() if any(name.split(".")[0] == "casimg_api" for name in names)
     ] == []
+
+
+def test_the_facade_stands_on_top() -> None:
+    """casimg_api reaches for no part of the library but the catalog's values: what is made to be called is enough."""
+    reached = {
+        name
+        for path in sorted((ROOT / "api").rglob("*.py"))
+        for name in imports_of(path.read_text(), set(LIBRARY))
+        if name.split(".")[0] == "casimg" and part_of(name) in PARTS - {"catalog"}
+    }
+    assert reached == set()
 
 
 def test_pyproject_lists_every_package() -> None:

@@ -5,6 +5,7 @@ import random
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import Codec, decode_frame, decode_header, encode_frame
 from casimg.formats.node import Inner, Leaf, decode_node, encode_inner, encode_leaf
 from casimg.formats.pack import decode_pack_header, decode_trailer, encode_pack_header
-from casimg.formats.record import ContentRecord, ImageRecord, TreeRecord, decode_record, encode_record
+from casimg.formats.record import (
+    ContentRecord,
+    ImageRecord,
+    MemberRecord,
+    TreeRecord,
+    decode_record,
+    encode_record,
+)
 from casimg.ids import chunk_id, node_id
 from tests.conftest import mixed_bytes
 
@@ -189,6 +197,28 @@ def test_records_come_back() -> None:
     """A record decodes to the same values, and its bytes are canonical."""
     assert decode_record(encode_record(RECORD)) == RECORD
     assert encode_record(decode_record(encode_record(RECORD))) == encode_record(RECORD)
+
+
+def test_fields_that_say_nothing_are_left_out() -> None:
+    """A record says tags, members, sizes and so on only when there are any, and reads back without them."""
+    optional = ("tags", "hidden", "min_disk", "min_ram", "virtual_size", "members")
+    assert not any(f'"{name}"'.encode() in encode_record(RECORD) for name in optional)
+    member = MemberRecord("p2", "accepted", RECORD.created_at, RECORD.updated_at)
+    full = replace(
+        RECORD,
+        name=None,
+        disk_format=None,
+        container_format=None,
+        status="deactivated",
+        tags=("a", "b"),
+        hidden=True,
+        min_disk=1,
+        min_ram=2,
+        virtual_size=0,
+        members=(member,),
+    )
+    assert all(f'"{name}"'.encode() in encode_record(full) for name in optional)
+    assert decode_record(encode_record(full)) == full
 
 
 def test_a_damaged_record_is_damage() -> None:

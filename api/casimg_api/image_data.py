@@ -1,0 +1,238 @@
+"""`/v2/images/{id}/file`: bytes in, bytes out."""
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from casimg.catalog import ImageRow
+from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, NoSpaceError, NotQueuedError
+from casimg.ids import ImageId
+from casimg.registry import Inspected
+from casimg.streaming import ContentStream
+from casimg_api.answers import send_nothing
+from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
+from casimg_api.context import Call
+from casimg_api.errors import HttpError
+from casimg_api.images import visible_image
+from casimg_api.inspection import FormatRules, Inspection
+from casimg_api.quota import size_limits
+from casimg_api.requests import is_chunked, query
+from casimg_api.routes import Route
+from casimg_api.rules import image_id_of, is_uuid
+from casimg_api.upload_body import ClientGoneError, UploadBody
+
+_log = logging.getLogger("casimg_api.image_data")
+
+OCTETS: Final = "application/octet-stream"
+_SIZE_DIGITS_MAX: Final = 19
+
+
+def upload(call: Call, image_id: str) -> None:
+    """PUT file: give a queued image its data; whatever goes wrong, it is queued again."""
+    if call.req.content_type is None or call.req.content_type.partition(";")[0].strip().lower() != OCTETS:
+        raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
+    declared = _declared_size(call)
+    body = UploadBody(call.req.env["wsgi.input"], _body_length(call))
+    try:
+        _receive(call, image_id, declared, body)
+    except ClientGoneError as error:
+        _log.info("upload.client_gone image=%s request_id=%s why=%s", image_id, call.request_id, error)
+        raise HttpError(400, "The client disconnected before all data had come.") from None
+    except BaseException:
+        body.drain()
+        raise
+    send_nothing(call)
+
+
+def _receive(call: Call, image_id: str, declared: int | None, body: UploadBody) -> None:
+    _check_store(call)
+    row = visible_image(call, image_id)
+    call.policy.enforce_on_image(call.caller, "upload_image", row)
+    _check_ready(row)
+    limits = size_limits(call)
+    for limit in limits:
+        limit.check(declared or 0)
+    body.look(limits, _inspection(call, row))
+
+    def inspect() -> Inspected:
+        # Others may have used up the quota since; what is certain is only known here.
+        for limit in size_limits(call):
+            limit.check(body.size)
+        return Inspected(body.finish())
+
+    try:
+        call.registry.upload(row.id, body, size=declared, parent_id=_parent(call, row), inspect=inspect)
+    except NotQueuedError as error:
+        raise HttpError(409, str(error)) from None
+    except ImageDeletedError:
+        raise HttpError(
+            410,
+            f"Image {row.id} could not be found after upload. The image may have been deleted during the upload, "
+            "cleaning up the chunks uploaded.",
+        ) from None
+    except NoSpaceError as error:
+        _log.error("upload.no_space image=%s why=%s", row.id, error)
+        raise HttpError(413, "Image storage media is full.") from None
+
+
+def _declared_size(call: Call) -> int | None:
+    """Return how many bytes are announced; None when nobody knows. Raises: HttpError 400."""
+    text = call.req.get_header("X-Openstack-Image-Size")
+    if text is None:
+        return _body_length(call)
+    text = text.strip()
+    if not text.isascii() or not text.isdigit() or len(text) > _SIZE_DIGITS_MAX:
+        raise HttpError(400, "Invalid or missing image size in request headers.")
+    # Zero is how those say that they do not know who must say something.
+    return int(text) or None
+
+
+def _body_length(call: Call) -> int | None:
+    """Return the length of the body; None for a chunked one, which ends itself."""
+    return None if is_chunked(call.req) else call.req.content_length or 0
+
+
+def _check_store(call: Call) -> None:
+    """Raise 400 when another store is asked for than the one there is."""
+    store = call.config.store
+    asked = call.req.get_header("X-Image-Meta-Store")
+    if store.multi_store and asked is not None and asked != store.id:
+        raise HttpError(400, f"Unknown scheme '{asked}' found in URI")
+
+
+def _check_ready(row: ImageRow) -> None:
+    """Raise 409 or 400 for an image that takes no data now."""
+    if row.status != "queued":
+        raise HttpError(409, f"Image status transition from {row.status} to saving is not allowed")
+    missing = [name for name in ("disk_format", "container_format") if not getattr(row, name)]
+    if missing:
+        raise HttpError(400, f"Properties {', '.join(missing)} must be set prior to saving data.")
+
+
+def _inspection(call: Call, row: ImageRow) -> Inspection | None:
+    """Return what looks at the bytes; only bare ones are those of a disk."""
+    if row.container_format != "bare" or row.disk_format is None:
+        return None
+    data = call.config.data
+    rules = FormatRules(
+        require_match=data.require_image_format_match,
+        gpt_nonfatal=data.gpt_safety_checks_nonfatal,
+        vmdk_types=[kind.lower() for kind in data.vmdk_allowed_types],
+    )
+    return Inspection(row.disk_format, rules)
+
+
+def _parent(call: Call, row: ImageRow) -> ImageId | None:
+    """Return the image that these data were made from, as Cinder and Nova say, when the caller may see it."""
+    for named in (call.req.get_header("X-Openstack-Base-Image-Ref"), row.properties.get("base_image_ref")):
+        if named is None or not is_uuid(named) or image_id_of(named) == row.id:
+            continue
+        try:
+            return visible_image(call, named).id
+        except ImageNotFoundError:
+            continue
+    return None
+
+
+def download(call: Call, image_id: str) -> None:
+    """GET file: the bytes of an image, or a range of them."""
+    row = visible_image(call, image_id)
+    if row.status == "deactivated" and not call.caller.is_admin:
+        raise HttpError(403, "The requested image has been deactivated. Image data download is forbidden.")
+    call.policy.enforce_on_image(call.caller, "download_image", row)
+    _check_preference(call, row)
+    if row.size is None or row.status not in ("active", "deactivated"):
+        send_nothing(call)
+        return
+    tag = f'"{row.content_id}"'
+    if _names(call.req.get_header("If-None-Match"), tag):
+        call.resp.set_header("ETag", tag)
+        send_nothing(call, 304)
+        return
+    found = _asked_range(call, row.size, tag)
+    start, end = (0, row.size) if found is None else found
+    stream = _open(call, row, start, end)
+    resp = call.resp
+    resp.status = 200 if found is None else 206
+    resp.content_type = OCTETS
+    resp.content_length = end - start
+    resp.set_header("ETag", tag)
+    resp.set_header("Accept-Ranges", "bytes")
+    if "md5" in row.hashes:
+        resp.set_header("Content-MD5", row.hashes["md5"])  # in hex: clients of Glance compare it so
+    if found is not None:
+        resp.set_header("Content-Range", f"bytes {start}-{end - 1}/{row.size}")
+    resp.stream = Sending(stream, row.id, call.request_id)
+
+
+def _open(call: Call, row: ImageRow, start: int, end: int) -> ContentStream:
+    """Return a stream whose first part is there: what is wrong with it can still be told by a status."""
+    try:
+        stream = call.registry.stream(row, start, end)
+        try:
+            stream.begin()
+        except BaseException:
+            stream.close()
+            raise
+    except ImageNotFoundError:  # deleted since it was looked up
+        raise HttpError(404) from None
+    return stream
+
+
+def _asked_range(call: Call, size: int, tag: str) -> tuple[int, int] | None:
+    if_range = call.req.get_header("If-Range")
+    if if_range is not None and if_range.strip() != tag:
+        return None
+    try:
+        return parse_range(call.req.get_header("Range"), call.req.get_header("Content-Range"), size)
+    except ManyRangesError as error:
+        raise HttpError(400, str(error)) from None
+    except UnsatisfiableRangeError as error:
+        raise HttpError(416, str(error), headers={"Content-Range": f"bytes */{size}"}) from None
+
+
+def _names(header: str | None, tag: str) -> bool:
+    """Tell whether a list of entity tags holds this one."""
+    return header is not None and tag in (one.strip() for one in header.split(","))
+
+
+def _check_preference(call: Call, row: ImageRow) -> None:
+    """Hold what a client prefers to read from against the one store that there is. Raises: HttpError 400, 403."""
+    text = next((value for name, value in reversed(query(call.req)) if name == "prefer"), "")
+    stores = [name.strip() for name in text.split(",") if name.strip()]
+    if not stores:
+        return
+    call.policy.enforce_on_image(call.caller, "download_from_store", row)
+    if not call.config.store.multi_store:
+        raise HttpError(400, "Store selection for download is not available when multiple backends are not enabled.")
+    for name in stores:
+        if name != call.config.store.id:
+            raise HttpError(400, f"Store '{name}' is not configured.")
+
+
+class Sending:
+    """A stream on its way to a client; the server closes it, also when the client goes away."""
+
+    def __init__(self, stream: ContentStream, image_id: str, request_id: str) -> None:
+        self._stream = stream
+        self._image_id = image_id
+        self._request_id = request_id
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._stream)
+        except CasimgError as error:  # the head is out: the server cuts the connection, so nobody takes it for all
+            _log.error("download.failed image=%s request_id=%s why=%s", self._image_id, self._request_id, error)
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+ROUTES: Final = (
+    Route("PUT", "/images/{image_id}/file", upload),
+    Route("GET", "/images/{image_id}/file", download, rejects_body=True),
+)

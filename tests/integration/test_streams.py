@@ -1,0 +1,163 @@
+"""Streams of stored images: what they hold while they are read, and what they let go of."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import casimg
+from casimg.assemble import ContentReader
+from casimg.catalog import reading
+from casimg.constants import SEGMENT_SIZE
+from casimg.errors import ChunkLostError, DamageError, ImageNotFoundError
+from casimg.ids import ImageId
+from casimg.registry import Registry, Viewer
+from casimg.repository import Repository
+from casimg.streaming import ContentStream
+from casimg.workers import SegmentBuffers, Workers
+from tests.conftest import mixed_bytes
+
+_ADMIN = Viewer(None, is_admin=True)
+_DATA = bytes(mixed_bytes(6 * SEGMENT_SIZE + 99))
+
+
+@pytest.fixture
+def registry(repo: Repository) -> Iterator[Registry]:
+    """The registry of a repository with an image of seven segments."""
+    repo.put([_DATA], name="a")
+    yield repo.registry()
+
+
+def _id(repo: Repository) -> ImageId:
+    return repo._wiring.catalog.find("a").id
+
+
+def _lease_count(repo: Repository) -> int:
+    wiring = repo._wiring
+    content_id = wiring.catalog.image(_id(repo)).content_id
+    assert content_id is not None
+    return wiring.catalog.read(lambda connection: reading.lease_count(connection, [content_id]))
+
+
+def test_a_stream_holds_a_lease_until_it_is_closed(repo: Repository, registry: Registry) -> None:
+    """What is being read is leased; closing in the middle, or after the end, gives it free, and twice is harmless."""
+    row = registry.show(_id(repo), _ADMIN)
+    assert _lease_count(repo) == 0
+    stream = registry.stream(row)
+    next(stream)
+    assert _lease_count(repo) == 1
+    stream.close()
+    stream.close()
+    assert _lease_count(repo) == 0
+    whole = registry.stream(row)
+    assert b"".join(whole) == _DATA
+    whole.close()
+    assert _lease_count(repo) == 0
+
+
+def test_an_image_deleted_and_collected_while_it_is_read_is_read_to_its_end(
+    repo: Repository, registry: Registry
+) -> None:
+    """A delete and a collection in the middle of a stream take nothing from it, and a new stream is refused."""
+    row = registry.show(_id(repo), _ADMIN)
+    stream = registry.stream(row)
+    parts = [next(stream)]
+    registry.delete(row.id)
+    repo.plan_gc().execute()
+    parts.extend(stream)
+    stream.close()
+    assert b"".join(parts) == _DATA
+    repo.plan_gc().execute()
+    with pytest.raises(ImageNotFoundError):
+        registry.stream(row)
+
+
+def test_streams_share_buffers_and_each_has_one() -> None:
+    """Extra buffers are bounded over all holders; the first of a holder is never refused; given back they are there."""
+    buffers = SegmentBuffers(2)
+    firsts = [buffers.take(0) for _ in range(5)]
+    extras = [buffers.take(1), buffers.take(1)]
+    assert None not in firsts + extras
+    assert buffers.take(1) is None
+    assert buffers.take(1, must=True) is not None
+    buffers.forget(2)
+    assert extras[0] is not None
+    buffers.give(extras[0], 1)
+    assert buffers.take(1) is extras[0]
+
+
+def test_slow_streams_hold_one_segment_each(repo: Repository, registry: Registry) -> None:
+    """Twenty streams that nobody reads on hold a segment each and the shared extra ones, however long they wait."""
+    reader = _reader(repo)
+    workers = Workers("test", 2, SegmentBuffers(3))
+    streams = [ContentStream(reader, workers, 0, len(_DATA)) for _ in range(20)]
+    for stream in streams:
+        next(stream)
+    assert workers.buffers.extra_used_count == 3
+    assert b"".join(streams[7]) == _DATA[256 << 10 :]  # one that is read goes on
+    for stream in streams:
+        stream.close()
+    workers.close()
+    assert workers.buffers.extra_used_count == 0
+
+
+def test_what_is_wrong_with_the_first_part_is_told_before_it_is_sent(repo: Repository, registry: Registry) -> None:
+    """`begin` raises damage of the first segment; damage further on is raised where it is, and no wrong byte before."""
+    reader = _reader(repo)
+    workers = Workers("test", 2)
+    pack = max((repo.path / "objects" / "packs").rglob("*"), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = bytes(4096)
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    stream = ContentStream(reader, workers, 0, len(_DATA))
+    got = bytearray()
+    with pytest.raises((ChunkLostError, DamageError)):
+        for part in stream:
+            got += part
+    stream.close()
+    assert bytes(got) == _DATA[: len(got)]
+    begun = ContentStream(reader, workers, len(got), len(_DATA))
+    with pytest.raises((ChunkLostError, DamageError)):
+        begun.begin()
+    begun.close()
+    workers.close()
+    assert workers.buffers.extra_used_count == 0
+
+
+def test_closing_while_segments_are_read_gives_all_buffers_back(repo: Repository, registry: Registry) -> None:
+    """A client that goes away leaves no buffer behind, also those that a thread was filling."""
+    workers = Workers("test", 2)
+    for _ in range(10):
+        stream = ContentStream(_reader(repo), workers, 0, len(_DATA))
+        stream.begin()
+        stream.close()
+    workers.close()
+    assert workers.buffers.extra_used_count == 0
+    assert threading.active_count() < 50
+
+
+def test_a_range_outside_of_the_content_is_refused(repo: Repository, registry: Registry) -> None:
+    """Ranges are checked by who asks; a stream takes none that is not within the content."""
+    row = registry.show(_id(repo), _ADMIN)
+    for start, end in ((-1, 5), (5, 4), (0, len(_DATA) + 1)):
+        with pytest.raises(ValueError, match="not within"):
+            registry.stream(row, start, end)
+    assert _lease_count(repo) == 0
+
+
+def test_an_image_of_no_bytes_is_an_empty_stream(tmp_path: Path) -> None:
+    """No bytes are no parts."""
+    with casimg.create(tmp_path / "r") as repo:
+        repo.put([b""], name="a")
+        stream = repo.registry().stream(repo._wiring.catalog.find("a"))
+        stream.begin()
+        assert list(stream) == []
+        stream.close()
+
+
+def _reader(repo: Repository) -> ContentReader:
+    content_id = repo._wiring.catalog.find("a").content_id
+    assert content_id is not None
+    return repo._wiring.reader(content_id)
