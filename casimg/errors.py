@@ -62,6 +62,25 @@ class ObjectNotFoundError(NotFoundError):
         super().__init__(f"the backend holds no object {key!r}")
 
 
+class MetadefNotFoundError(NotFoundError):
+    """A metadata definition is not there, or not for this viewer."""
+
+    def __init__(self, kind: str, name: str, namespace: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        where = "" if namespace is None else f" in the namespace {namespace!r}"
+        super().__init__(f"the metadata definitions have no {kind} {name!r}{where}")
+
+
+class TaskNotFoundError(NotFoundError):
+    """A task is not there: never was, is another project's, or was forgotten in time."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"no task has the id {task_id!r}")
+
+
 # Conflict
 
 
@@ -128,6 +147,35 @@ class ProtectedImageError(ConflictError):
     def __init__(self, image_id: str) -> None:
         self.image_id = image_id
         super().__init__(f"image {image_id} is protected and cannot be deleted")
+
+
+class MetadefExistsError(ConflictError):
+    def __init__(self, kind: str, name: str, namespace: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        where = "" if namespace is None else f" in the namespace {namespace!r}"
+        super().__init__(f"the metadata definitions already have a {kind} {name!r}{where}")
+
+
+class ProtectedMetadefError(ConflictError):
+    """What is in a protected namespace, and the namespace itself, is not deleted."""
+
+    def __init__(self, kind: str, name: str, namespace: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        what = f"{kind} {name!r} " if kind == "namespace" else f"{kind} {name!r} of the namespace {namespace!r} "
+        super().__init__(f"the {what}is protected and cannot be deleted")
+
+
+class TaskEndedError(ConflictError):
+    """A task's status does not allow what was asked: it has ended, or was begun before."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id = task_id
+        self.status = status
+        super().__init__(f"task {task_id} is in status {status} already")
 
 
 # Bad input

@@ -9,11 +9,10 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from casimg import saving
-from casimg.catalog import ImageChange, ImageRow
+from casimg.catalog import ImageChange
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
 from casimg.errors import ImageNotFoundError, InputError
@@ -28,12 +27,15 @@ from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
+    from casimg.assemble import ContentReader
     from casimg.gc.plan import CollectionPlan
     from casimg.image_file import ImageFile
+    from casimg.metadefs import Metadefs
     from casimg.registry import Registry
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
+    from casimg.tasks import Tasks
 
 TargetLike = str | os.PathLike[str] | BinaryIO
 
@@ -260,15 +262,9 @@ class Repository:
         from casimg import restoring
 
         self._wiring.check_open()
+        row, threads = self._wiring.catalog.find(ref), self._wiring.site.threads
         return restoring.get(
-            self._wiring,
-            self._wiring.catalog.find(ref),
-            target,
-            resume=resume,
-            in_place=in_place,
-            threads=self._wiring.site.threads,
-            progress=progress,
-            cancel=cancel,
+            self._wiring, row, target, resume=resume, in_place=in_place, threads=threads, progress=progress, cancel=cancel
         )
 
     def open_image(self, ref: str) -> "ImageFile":
@@ -296,14 +292,8 @@ class Repository:
         self._wiring.check_open()
         row = self._wiring.catalog.find(ref)
         with leased_reader(self._wiring, row) as reader:
-            return comparing.verify(
-                reader,
-                image_of(row),
-                file,
-                threads=thread_count(self._wiring.site.threads),
-                progress=progress,
-                cancel=cancel,
-            )
+            threads = thread_count(self._wiring.site.threads)
+            return comparing.verify(reader, image_of(row), file, threads=threads, progress=progress, cancel=cancel)
 
     def images(self, name: str | None = None, *, include_deleted: bool = False) -> list[Image]:
         """Return the images, oldest first; those with exactly this name when one is given."""
@@ -337,35 +327,20 @@ class Repository:
         Raises: ImageNotFoundError, AmbiguousNameError, InputError when nothing would be kept.
         """
         from casimg import updating
-        from casimg.lineage import descendants
-        from casimg.snapshot.prune import KeepRules, decide
+        from casimg.snapshot.prune import KeepRules
 
         self._wiring.check_open()
-        root = self._wiring.catalog.find(ref)
-        rows = self._wiring.catalog.images(include_deleted=True)
-        found = [image_of(row) for row in descendants(rows, root.id) if row.status != "deleted"]
-        decisions = decide(found, KeepRules(keep_last, keep_daily, keep_weekly))
-        for decision in decisions:
-            if not decision.kept and not dry_run:
-                updating.delete(self._wiring, decision.image.id)
-        return decisions
+        row = self._wiring.catalog.find(ref)
+        return updating.prune(self._wiring, row, KeepRules(keep_last, keep_daily, keep_weekly), dry_run=dry_run)
 
     def diff(self, a: str, b: str, *, exact: bool = False) -> "DiffReport":
         """Return where image `b` differs from `a`: by whole chunks, or by 4 KiB blocks when `exact`."""
         from casimg import comparing
 
         self._wiring.check_open()
-        rows = [self._wiring.catalog.find(ref) for ref in (a, b)]
-        contents = [row.content_id for row in rows]
-        if contents[0] is None or contents[1] is None:
-            raise ImageNotFoundError(a if contents[0] is None else b)
-        return comparing.diff(
-            self._wiring.reader(contents[0]),
-            self._wiring.reader(contents[1]),
-            image_of(rows[0]),
-            image_of(rows[1]),
-            exact=exact,
-        )
+        reader_a, image_a = self._reader_of(a)
+        reader_b, image_b = self._reader_of(b)
+        return comparing.diff(reader_a, reader_b, image_a, image_b, exact=exact)
 
     def stats(
         self, ref: str | None = None, *, usages: bool = False, progress: ProgressCallback | None = None
@@ -374,10 +349,8 @@ class Repository:
         from casimg import usage
 
         self._wiring.check_open()
-        asked: list[ImageRow] | None = None
-        if ref is not None:
-            asked = [self._wiring.catalog.find(ref)]
-        elif usages:
+        asked = None if ref is None else [self._wiring.catalog.find(ref)]
+        if ref is None and usages:
             asked = self._wiring.catalog.images()
         return usage.stats(self._wiring, asked, progress)
 
@@ -419,11 +392,23 @@ class Repository:
         updating.delete(self._wiring, row.id)
         return image_of(row)
 
+    def metadefs(self) -> "Metadefs":
+        """Return the metadata definitions: which properties and tags some kinds of resources may carry."""
+        from casimg.metadefs import Metadefs
+
+        return Metadefs(self._wiring)
+
     def registry(self) -> "Registry":
         """Return the images as Glance knows them: queued, edited, shared, listed by who may see them."""
         from casimg.registry import Registry
 
         return Registry(self._wiring)
+
+    def tasks(self, time_to_live_s: float = 48 * 3600) -> "Tasks":
+        """Return the tasks: what a service does with images in the background, kept so long after their end."""
+        from casimg.tasks import Tasks
+
+        return Tasks(self._wiring, time_to_live_s)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.
@@ -488,10 +473,14 @@ class Repository:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _reader_of(self, ref: str) -> "tuple[ContentReader, Image]":
+        row = self._wiring.catalog.find(ref)
+        if row.content_id is None:
+            raise ImageNotFoundError(ref)
+        return self._wiring.reader(row.content_id), image_of(row)
 
     def _save_options(
         self, allow_changes: bool, progress: ProgressCallback | None, cancel: threading.Event | None

@@ -1,4 +1,4 @@
-"""A change of an image's metadata from end to end: checked, committed, and its record brought up to date."""
+"""A change of images' metadata from end to end: checked, committed, and their records brought up to date."""
 
 from functools import partial
 
@@ -6,8 +6,12 @@ from casimg.catalog import ImageChange, ImageRow
 from casimg.catalog.changes import change_image
 from casimg.errors import InputError
 from casimg.ids import ImageId
+from casimg.images import image_of
+from casimg.lineage import descendants
 from casimg.records import try_flush
+from casimg.results.comparing import PruneDecision
 from casimg.saving import ImageFields
+from casimg.snapshot.prune import KeepRules, decide
 from casimg.wiring import Wiring
 
 
@@ -28,6 +32,20 @@ def delete(wiring: Wiring, image_id: ImageId) -> None:
     """Delete an image and its records. Raises: ImageNotFoundError, ProtectedImageError, CatalogBusyError."""
     wiring.reserve.spend(lambda: wiring.catalog.delete_image(image_id))
     try_flush(wiring, image_id)
+
+
+def prune(wiring: Wiring, root: ImageRow, rules: KeepRules, *, dry_run: bool) -> tuple[PruneDecision, ...]:
+    """Delete the snapshots of an image that no rule keeps, and return a decision for each, newest first.
+
+    Raises: InputError when nothing would be kept.
+    """
+    rows = wiring.catalog.images(include_deleted=True)
+    found = [image_of(row) for row in descendants(rows, root.id) if row.status != "deleted"]
+    decisions = decide(found, rules)
+    for decision in decisions:
+        if not decision.kept and not dry_run:
+            delete(wiring, decision.image.id)
+    return decisions
 
 
 def check_change(image: ImageRow, change: ImageChange) -> None:

@@ -22,6 +22,7 @@ from casimg_api import (
     image_members,
     image_tags,
     images,
+    metadefs,
     schemas,
     tasks,
 )
@@ -40,7 +41,9 @@ from casimg_api.schemas import Schemas
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from casimg.metadefs import Metadefs
     from casimg.repository import Repository
+    from casimg.tasks import Tasks
     from casimg_api.ports import RegistryPort
 
 _log = logging.getLogger("casimg_api.app")
@@ -56,6 +59,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *discovery.ROUTES,
     *tasks.ROUTES,
     *cache.ROUTES,
+    *metadefs.ROUTES,
 )
 """Every route below /v2: a module of handlers lists its own, and is added here."""
 
@@ -70,14 +74,18 @@ Responder = Callable[..., None]
 
 
 def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
-    """Return the service over an open repository. Raises: ConfigError."""
-    return app_over(repository.registry(), config)
+    """Return the service over an open repository; ends the tasks of servers that are gone. Raises: ConfigError."""
+    work = repository.tasks(config.task.task_time_to_live * 3600.0)
+    work.fail_dead()
+    return app_over(repository.registry(), repository.metadefs(), work, config)
 
 
-def app_over(registry: "RegistryPort", config: Config) -> "WSGIApplication":
-    """Return the service over a registry. Raises: ConfigError."""
+def app_over(
+    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config
+) -> "WSGIApplication":
+    """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
-    services = Services(registry, config, policy, Schemas(config.images))
+    services = Services(registry, definitions, work, config, policy, Schemas(config.images))
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

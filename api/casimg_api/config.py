@@ -94,6 +94,13 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """What is remembered of work in the background."""
+
+    task_time_to_live: int = 48
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """The repository's backend as a store of Glance."""
 
@@ -138,6 +145,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -183,6 +191,7 @@ class Config:
             ("images.limit_param_default", self.images.limit_param_default, 1, 1 << 20),
             ("images.api_limit_max", self.images.api_limit_max, 1, 1 << 20),
             ("data.image_size_cap", self.data.image_size_cap, 1, 1 << 62),
+            ("task.task_time_to_live", self.task.task_time_to_live, 0, 1 << 20),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:

@@ -11,6 +11,8 @@ from casimg.registry import Viewer
 if TYPE_CHECKING:
     import falcon
 
+    from casimg.metadefs import Metadefs
+    from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
@@ -49,6 +51,8 @@ class Services:
     """What all calls share; any number of threads may use it."""
 
     registry: "RegistryPort"
+    metadefs: "Metadefs"
+    tasks: "Tasks"
     config: "Config"
     policy: "Policy"
     schemas: "Schemas"
@@ -67,6 +71,14 @@ class Call:
     @property
     def registry(self) -> "RegistryPort":
         return self.services.registry
+
+    @property
+    def metadefs(self) -> "Metadefs":
+        return self.services.metadefs
+
+    @property
+    def tasks(self) -> "Tasks":
+        return self.services.tasks
 
     @property
     def config(self) -> "Config":

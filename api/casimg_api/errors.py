@@ -53,6 +53,7 @@ STATUSES: Final[tuple[tuple[type[casimg_errors.CasimgError], int], ...]] = (
     (casimg_errors.ImageDeletedError, 410),
     (casimg_errors.NotFoundError, 404),
     (casimg_errors.ProtectedImageError, 403),
+    (casimg_errors.ProtectedMetadefError, 403),
     (casimg_errors.NotQueuedError, 409),
     (casimg_errors.BadStatusError, 403),
     (casimg_errors.SizeMismatchError, 400),

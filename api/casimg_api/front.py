@@ -4,6 +4,7 @@ In goes any path; out goes `/v2/...` to the application behind the authenticatio
 """
 
 import json
+import logging
 import re
 import uuid
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from casimg_api.errors import TITLES, HttpError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger("casimg_api.front")
 
 REQUEST_ID_HEADER: Final = "x-openstack-request-id"
 MEDIA_TYPE_PREFIX: Final = "application/vnd.openstack.images-"
@@ -43,8 +46,11 @@ class Front:
         sent = environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
         too_long = 0 < self._config.auth.max_request_id_length < len(sent)
         request_id = environ[REQUEST_ID_KEY] = _request_id("" if too_long else sent)
+        started = False
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            nonlocal started
+            started = True
             kept = [(_spelling(name), value) for name, value in headers if name.lower() != REQUEST_ID_HEADER]
             kept.append((REQUEST_ID_HEADER, request_id))
             return start_response(status, kept) if exc_info is None else start_response(status, kept, exc_info)
@@ -52,7 +58,13 @@ class Front:
         if too_long:
             limit = self._config.auth.max_request_id_length
             return refuse(environ, start, HttpError(431, f"{REQUEST_ID_HEADER} is too long, max size {limit}"))
-        return self._dispatch(environ, start)
+        try:
+            return self._dispatch(environ, start)
+        except Exception:
+            if started:
+                raise
+            _log.exception("request.failed request_id=%s", request_id)
+            return refuse(environ, start, HttpError(500))
 
     def _dispatch(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "").lstrip("/")

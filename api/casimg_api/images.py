@@ -1,7 +1,7 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
@@ -186,6 +186,8 @@ class _Permissions:
 
     call: Call
     row: ImageRow
+    granted: set[str] = field(default_factory=set)
+    """Rules that were asked: a patch may have thousands of operations."""
 
     @property
     def is_admin(self) -> bool:
@@ -205,7 +207,9 @@ class _Permissions:
         self._enforce("delete_image_location")
 
     def _enforce(self, rule: str) -> None:
-        self.call.policy.enforce_on_image(self.call.caller, rule, self.row)
+        if rule not in self.granted:
+            self.call.policy.enforce_on_image(self.call.caller, rule, self.row)
+            self.granted.add(rule)
 
 
 def delete(call: Call, image_id: str) -> None:
@@ -218,18 +222,10 @@ def delete(call: Call, image_id: str) -> None:
     send_nothing(call)
 
 
-def tasks(call: Call, image_id: str) -> None:
-    """GET /images/{id}/tasks: what is done with an image; nothing makes tasks here."""
-    row = visible_image(call, image_id)
-    call.policy.enforce_on_image(call.caller, "get_image", row)
-    send_json(call, {"tasks": []})
-
-
 ROUTES: Final = (
     Route("GET", "/images", index),
     Route("POST", "/images", create),
     Route("GET", "/images/{image_id}", show, rejects_body=True),
     Route("PATCH", "/images/{image_id}", update),
     Route("DELETE", "/images/{image_id}", delete, rejects_body=True),
-    Route("GET", "/images/{image_id}/tasks", tasks, rejects_body=True),
 )

@@ -1,4 +1,7 @@
-"""What the facade needs of the library, as Protocols: the tests and the type checker hold `casimg` against them."""
+"""What the facade needs of the library, as Protocols: the tests and the type checker hold `casimg` against them.
+
+Metadata definitions have none: `casimg.metadefs.Metadefs` is small and needs a database alone.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol

@@ -12,7 +12,8 @@ import falcon
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 
-QUERY_FIELD_COUNT_MAX: Final = 1000
+QUERY_FIELD_COUNT_MAX: Final = 200
+"""Each is a condition of a query; SQLite takes about 1000 in one."""
 DEPTH_MAX: Final = 64
 DRAIN_COUNT_MAX: Final = 4
 """Times the largest body that is read of one that is too large."""

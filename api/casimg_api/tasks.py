@@ -1,40 +1,77 @@
-"""`/v2/tasks`: what Glance does in the background, for administrators. Nothing makes tasks here yet: none is there."""
+"""`/v2/tasks`, for administrators, and `/v2/images/{id}/tasks`: what is done in the background, and what became of it.
 
-from typing import Final
+Tasks are made by what works in the background, such as an import; none is made here, so `POST /tasks` is not allowed.
+"""
 
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from casimg.catalog.task_rows import TASK_SORT_KEYS, TASK_STATUSES, TaskQuery, TaskRow
+from casimg.errors import TaskNotFoundError
 from casimg_api import listing
 from casimg_api.answers import send_json
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
+from casimg_api.images import visible_image
 from casimg_api.requests import query
 from casimg_api.routes import Route
 from casimg_api.rules import is_uuid
+from casimg_api.views import time_text
+
+_FILTERS: Final = ("id", "type", "status", "owner", "image_id", "user_id", "request_id")
 
 
 def index(call: Call) -> None:
-    """GET /tasks."""
+    """GET /tasks, by pages."""
     _enforce(call)
     fields = query(call.req)
     asked = dict(fields)
     if asked.get("sort_dir", "desc") not in ("asc", "desc"):
         raise HttpError(400, f"Invalid sort direction: {asked['sort_dir']}")
-    if asked.get("status") and asked["status"] not in ("pending", "processing", "success", "failure"):
+    if asked.get("status") and asked["status"] not in TASK_STATUSES:
         raise HttpError(400, f"Invalid status value: {asked['status']}")
     if asked.get("type") and asked["type"] != "import":
         raise HttpError(400, f"Invalid type value: {asked['type']}")
-    if "limit" in asked:
-        listing.parse_limit(asked["limit"])
-    if asked.get("marker"):
-        why = "is of no task" if is_uuid(asked["marker"]) else "has an invalid format"
-        raise HttpError(400, f"The marker {why}")
-    page = listing.page_links([item for item in fields if item[0] != "marker"], None, "/v2/tasks")
-    send_json(call, {"tasks": [], **page, "schema": "/v2/schemas/tasks"})
+    key = asked.get("sort_key", "created_at")
+    if key not in TASK_SORT_KEYS:
+        raise HttpError(400, f"Invalid sort key: {key}. It must be one of the following: {', '.join(TASK_SORT_KEYS)}.")
+    marker = asked.get("marker") or None
+    if marker is not None and not is_uuid(marker):
+        raise HttpError(400, "The marker has an invalid format")
+    images = call.config.images
+    wanted = listing.parse_limit(asked["limit"]) if "limit" in asked else images.limit_param_default
+    limit = min(images.api_limit_max, wanted)
+    page = TaskQuery(
+        filters=tuple((name, asked[name]) for name in _FILTERS if name in asked),
+        sort_key=key,
+        ascending=asked.get("sort_dir") == "asc",
+        marker=marker,
+        limit=limit,
+    )
+    try:
+        found = call.tasks.list(page, call.caller.viewer)
+    except TaskNotFoundError:
+        raise HttpError(400, "The marker is of no task") from None
+    following = found[-1].id if found and len(found) == limit else None
+    links = listing.page_links([item for item in fields if item[0] != "marker"], following, "/v2/tasks")
+    send_json(call, {"tasks": [_stub(row) for row in found], **links, "schema": "/v2/schemas/tasks"})
 
 
 def show(call: Call, task_id: str) -> None:
     """GET /tasks/{id}."""
     _enforce(call)
-    raise HttpError(404, f"No task found with ID {task_id}")
+    row = call.tasks.show(task_id, call.caller.viewer)
+    said = {"image_id": row.image_id, "request_id": row.request_id, "user_id": row.user_id}
+    send_json(
+        call,
+        {
+            **_stub(row),
+            **{name: value for name, value in said.items() if value},
+            "input": row.input,
+            "result": row.result,
+            "message": row.message,
+        },
+    )
 
 
 def delete(call: Call, task_id: str) -> None:  # noqa: ARG001 - named by the path
@@ -48,12 +85,61 @@ def delete(call: Call, task_id: str) -> None:  # noqa: ARG001 - named by the pat
     )
 
 
+def of_image(call: Call, image_id: str) -> None:
+    """GET /images/{id}/tasks: what is done with an image, as far as the caller's project did it."""
+    row = visible_image(call, image_id)
+    call.policy.enforce_on_image(call.caller, "get_image", row)
+    found = call.tasks.of_image(row.id, call.caller.viewer)
+    send_json(call, {"tasks": [_record(task) for task in found]})
+
+
 def _enforce(call: Call) -> None:
     call.policy.enforce(call.caller, "tasks_api_access", {})
+
+
+def _stub(row: TaskRow) -> dict[str, Any]:
+    """Return a task as lists have it."""
+    view = {
+        "id": row.id,
+        "type": row.type,
+        "status": row.status,
+        "owner": row.owner,
+        "created_at": time_text(row.created_at),
+        "updated_at": time_text(row.updated_at),
+        "self": f"/v2/tasks/{row.id}",
+        "schema": "/v2/schemas/task",
+    }
+    return view if row.expires_at is None else {**view, "expires_at": time_text(row.expires_at)}
+
+
+def _record(row: TaskRow) -> dict[str, Any]:
+    """Return a task as images have it: Glance's row, with times to the microsecond."""
+    return {
+        "id": row.id,
+        "type": row.type,
+        "status": row.status,
+        "owner": row.owner,
+        "expires_at": None if row.expires_at is None else _exact(row.expires_at),
+        "created_at": _exact(row.created_at),
+        "updated_at": _exact(row.updated_at),
+        "deleted_at": None,
+        "deleted": False,
+        "image_id": row.image_id,
+        "request_id": row.request_id,
+        "user_id": row.user_id,
+        "input": row.input,
+        "result": row.result,
+        "message": row.message,
+    }
+
+
+def _exact(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
 
 
 ROUTES: Final = (
     Route("GET", "/tasks", index),
     Route("GET", "/tasks/{task_id}", show),
     Route("DELETE", "/tasks/{task_id}", delete),
+    Route("GET", "/images/{image_id}/tasks", of_image, rejects_body=True),
 )

@@ -14,7 +14,8 @@ LINE_COUNT_MAX = 500
 
 LAYERS = (
     # words and numbers, values, formats: no input, no output
-    {"choices", "constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"},
+    {"choices", "constants", "errors", "ids", "sizes", "progress", "results", "chunker", "formats", "_native"}
+    | {"metadef_documents"},
     # a call of the kernel that parts share
     {"direct"},
     # one thing each that keeps or moves bytes
@@ -24,7 +25,7 @@ LAYERS = (
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"hashing", "registry", "uploading", "workers"},
+    | {"hashing", "metadef_loading", "metadefs", "opened", "registry", "tasks", "uploading", "workers"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from casimg.catalog import metadef_schema, task_schema  # noqa: F401 - their tables join the metadata
 from casimg.catalog.schema import metadata
 
 connection = context.config.attributes["connection"]

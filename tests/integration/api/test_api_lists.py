@@ -90,6 +90,15 @@ def test_malformed(alice: Client, query: str) -> None:
     assert alice.get(f"/v2/images?{query}").status == 400
 
 
+def test_many_conditions(alice: Client) -> None:
+    """As many conditions as are allowed work; more are 400."""
+    for pattern in ("tag={}", "p{}=x"):
+        fields = [pattern.format(number) for number in range(201)]
+        assert names(alice, "&".join(fields[:200])) == []
+        assert alice.get("/v2/images?" + "&".join(fields)).status == 400
+    assert names(alice, "name=in:" + "a," * 3000 + "a") == []
+
+
 def test_order(alice: Client, mark: str) -> None:
     """Both syntaxes of sorting; newest first without any."""
     for name in ("b", "c", "a"):

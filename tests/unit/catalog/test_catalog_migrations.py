@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 import casimg.catalog.migrate
-from casimg.catalog import Catalog, ImageChange
+from casimg.catalog import Catalog, ImageChange, metadef_schema, task_schema  # noqa: F401 - tables join the metadata
 from casimg.catalog.changes import change_image
 from casimg.catalog.edits import UNSET, Edit, edit_image
 from casimg.catalog.schema import metadata
@@ -71,17 +71,20 @@ def _migrate(connection: Connection, to: str) -> None:
     folder = Path(casimg.catalog.migrate.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
-    if to < "0003" or casimg.catalog.migrate.current_revision(connection) == "0004":
+    if to < (casimg.catalog.migrate.current_revision(connection) or ""):
         command.downgrade(config, to)
     else:
         command.upgrade(config, to)
 
 
 def _everything(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, but for what only 0004 has."""
+    """Every row of every table, but for what 0003 does not have."""
     new = {"hidden", "virtual_size", "registered"}
+    added = {"alembic_version", "image_members", "tasks"}
     found: dict[str, list[dict[str, Any]]] = {}
-    for table in sorted(set(inspect(connection).get_table_names()) - {"alembic_version", "image_members"}):
+    for table in sorted(set(inspect(connection).get_table_names()) - added):
+        if table.startswith("metadef_"):
+            continue
         rows = connection.execute(text(f"SELECT * FROM {table}")).mappings()
         kept = [{key: value for key, value in row.items() if key not in new} for row in rows]
         found[table] = sorted(kept, key=str)
