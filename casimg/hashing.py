@@ -4,7 +4,7 @@ In goes what a user may give as a source, out come its bytes in order, in parts,
 stream is slower than cutting and storing known data, and cannot be split: so it sets the pace of an upload, and the
 reader waits for the slower of the two.
 
-Memory: per stream at most 6 MiB, the part being given out aside.
+Memory: per stream at most 2 MiB, the part being given out aside.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from casimg.errors import SizeMismatchError, SourceError
 from casimg.source import FileSource, SourceLike
 
 ALGORITHMS: Final = ("md5", "sha512")
-_PART_SIZE_MAX: Final = 1 * MIB
+_PART_SIZE_MAX: Final = MIB // 4
 _PART_SIZE_MIN: Final = 64 * 1024  # below it, handing a part to two threads costs as much as hashing it
 _QUEUE_COUNT_MAX: Final = 4
 
@@ -113,7 +113,7 @@ class _Lane:
 
 
 def _parts(source: SourceLike) -> Iterator[bytes]:
-    """Yield a source's bytes in parts of at most 1 MiB, none of them empty. Raises: SourceError."""
+    """Yield a source's bytes in parts of at most 256 KiB, none of them empty. Raises: SourceError."""
     if isinstance(source, (str, os.PathLike)):
         yield from _file_parts(source)
         return

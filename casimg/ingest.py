@@ -13,8 +13,7 @@
 
 What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
 
-Memory: at most `2 * threads + 4` segment buffers, and fewer while others hold what there are; their frames, and ids of
-chunks whose pack is not yet in the index.
+Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
 """
 
 import contextlib
@@ -23,10 +22,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from casimg.buffers import BufferBudget, SegmentBuffers
 from casimg.chunker import Chunker
 from casimg.constants import (
     FRAME_PLAIN_TARGET,
@@ -45,7 +45,6 @@ from casimg.manifest.build import TreeBuilder
 from casimg.manifest.shape import check_content_size, segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
 from casimg.source import FileSource, Source, StreamSource
-from casimg.workers import Workers
 
 _HEARTBEAT_EVERY_S = 60.0
 _REPORT_EVERY_S = 0.1
@@ -163,10 +162,11 @@ class Ingest:
         level: zstd level of frames.
         known: what the repository holds.
         line: where frames go.
-        workers: threads and buffers, shared with others.
+        threads: cores to use.
         heartbeat: says that the session lives; called by progress, not by a clock of its own.
         progress, cancel: as in the public API.
         total_size: for progress; None when the source cannot tell.
+        budget: of buffers that many ingests share; None for one that has the machine for itself.
     """
 
     def __init__(
@@ -176,24 +176,24 @@ class Ingest:
         level: int,
         known: KnownChunks,
         line: FrameSink,
-        workers: Workers,
+        threads: int,
         heartbeat: Callable[[], None],
         progress: ProgressCallback | None,
         cancel: threading.Event | None,
         total_size: int | None,
+        budget: BufferBudget | None = None,
     ) -> None:
         self.chunker = chunker
         self._level = level
         self._known = known
         self._line = line
-        self._pool = workers.pool
-        self._threads = workers.threads
-        self._buffers = workers.buffers
-        self._held_count = 0
+        self._threads = threads
         self._heartbeat = heartbeat
         self._progress = progress
         self._cancel = cancel
         self._total_size = total_size
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
+        self._buffers = SegmentBuffers(budget)
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
         self._nodes: list[tuple[bytes, NodeId]] = []
@@ -206,20 +206,7 @@ class Ingest:
 
     def take_buffer(self) -> bytearray:
         """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
-        while True:
-            buffer = self._buffers.take(self._held_count, must=not (self._cutting or self._encoding))
-            if buffer is not None:
-                self._held_count += 1
-                return buffer
-            # Others have the rest: finish what is under way, which gives back ours.
-            if self._cutting:
-                self._decide_next()
-            else:
-                self._append_next()
-
-    def _give_buffer(self, buffer: bytearray) -> None:
-        self._held_count -= 1
-        self._buffers.give(buffer, self._held_count)
+        return self._buffers.take(self._finish_oldest)
 
     def submit(self, job: Callable[[], CutSegment]) -> None:
         """Run `job` on a core: it reads, cuts and hashes the next segment."""
@@ -230,6 +217,16 @@ class Ingest:
         """Let the next segments be what `taken` says, unread."""
         check_cancel(self._cancel, "the ingest")
         self._queue(taken)
+
+    def _finish_oldest(self) -> bool:
+        """Finish the oldest work of this ingest, which gives its buffer back; False when there is none."""
+        if self._encoding:
+            self._append_next()
+            return True
+        if self._cutting:
+            self._decide_next()
+            return True
+        return False
 
     def _queue(self, item: Future[CutSegment] | Taken) -> None:
         self._cutting.append(item)
@@ -256,15 +253,12 @@ class Ingest:
         return root
 
     def close(self) -> None:
-        """Wait for the jobs that run; those not begun are dropped."""
-        jobs: list[Future[Any]] = [item for item in self._cutting if isinstance(item, Future)]
-        jobs += [future for _, future in self._encoding]
-        wait([job for job in jobs if not job.cancel()])
+        """End the threads; jobs not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
         # The manifest's builder knows this object, so it dies late; its buffers are too large to wait for that.
+        self._buffers.clear()
         self._cutting.clear()
         self._encoding.clear()
-        self._buffers.forget(self._held_count)
-        self._held_count = 0
 
     def emit_node(self, encoded: bytes) -> NodeId:
         """Store a manifest node unless it is known, and return its id."""
@@ -304,7 +298,7 @@ class Ingest:
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, new, self._level)))
         elif segment.buffer is not None:
-            self._give_buffer(segment.buffer)
+            self._buffers.give(segment.buffer)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
             self._append_next()
         self._tell()
@@ -359,7 +353,7 @@ class Ingest:
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
         if segment.buffer is not None:
-            self._give_buffer(segment.buffer)
+            self._buffers.give(segment.buffer)
 
     def _append_nodes(self) -> None:
         if self._nodes:

@@ -7,21 +7,24 @@ Threads: any number may use one Registry at once.
 """
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from casimg import updating, uploading
+from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, ImageRow, MemberRow, NewImage, UsageRow, edits, listing
+from casimg.catalog import contents as content_rows
 from casimg.catalog import members as member_rows
+from casimg.catalog import uploads as upload_rows
 from casimg.catalog.edits import UNSET, Edit, Unset
 from casimg.catalog.query import Filter, Query, Viewer, is_text
 from casimg.catalog.schema import MEMBER_STATUSES
-from casimg.choices import VISIBILITIES
+from casimg.entry import ID_COUNT_MAX, TEXT_COUNT_MAX, Inspected, NewEntry, check_edit, check_entry, check_text
 from casimg.errors import BadStatusError, ImageNotFoundError, InputError
+from casimg.hashing import ALGORITHMS, PassHashes
 from casimg.ids import ImageId, new_image_id
 from casimg.progress import ProgressCallback
 from casimg.records import try_flush
@@ -35,38 +38,6 @@ if TYPE_CHECKING:
 
 Rows = list[ImageRow]
 Members = list[MemberRow]  # the method `list` hides the type inside the class
-
-_TEXT_COUNT_MAX: Final = 255
-_FORMAT_COUNT_MAX: Final = 20
-_ID_COUNT_MAX: Final = 36
-_VALUE_SIZE_MAX: Final = 65_535  # what MariaDB keeps in a TEXT
-_NUMBER_MAX: Final = 2**31 - 1  # Glance's, which is an INTEGER of SQL
-
-
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """What an image is said to be before it has data; None as its id gives it one."""
-
-    id: ImageId | None = None
-    name: str | None = None
-    disk_format: str | None = None
-    container_format: str | None = None
-    owner: str | None = None
-    visibility: str = "shared"
-    protected: bool = False
-    hidden: bool = False
-    min_disk: int = 0
-    min_ram: int = 0
-    tags: tuple[str, ...] = ()
-    properties: Mapping[str, str] = field(default_factory=dict)
-    parent_id: ImageId | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What a look into the data has found: the size of the disk in bytes, None when that is not known."""
-
-    virtual_size: int | None
 
 
 class Registry:
@@ -82,11 +53,8 @@ class Registry:
     def create(self, new: NewEntry) -> ImageRow:
         """Enter an image that has no data yet: queued. Raises: ImageExistsError when its id was ever used."""
         self._wiring.check_open()
+        check_entry(new)
         image_id = new_image_id() if new.id is None else new.id
-        _check_text("id", image_id, _ID_COUNT_MAX, least=1)
-        _check_fields({name: getattr(new, name) for name in _CHECKS} | {"properties": new.properties, "tags": new.tags})
-        if new.parent_id is not None:
-            _check_text("parent", new.parent_id, _ID_COUNT_MAX)
         row = NewImage(
             id=image_id,
             name=new.name,
@@ -127,7 +95,7 @@ class Registry:
         Raises: ImageNotFoundError, ChangedMeanwhileError, BadStatusError for other formats than its data have.
         """
         self._check_id(image_id)
-        _check_fields({name: value for name in _FIELDS if (value := getattr(edit, name)) is not UNSET})
+        check_edit(edit)
         self._write(partial(edits.edit_image, image_id=image_id, edit=edit, revision=revision))
         return self._followed(image_id)
 
@@ -160,17 +128,90 @@ class Registry:
         """
         self._check_id(image_id)
         if parent_id is not None:
-            _check_text("parent", parent_id, _ID_COUNT_MAX)
-        site = self._wiring.site
+            check_text("parent", parent_id, ID_COUNT_MAX)
         return uploading.upload(
             self._wiring,
             image_id,
             source,
-            SaveOptions(threads=site.threads, level=site.level, progress=progress, cancel=cancel),
+            self._save_options(progress, cancel),
             size=size,
             parent_id=parent_id,
             inspect=None if inspect is None else lambda: inspect().virtual_size,
         )
+
+    def stage(
+        self,
+        image_id: ImageId,
+        source: SourceLike,
+        *,
+        size: int | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> ImageRow:
+        """Keep data for a queued image aside: it is `uploading` then, and `import_staged` makes them its own.
+
+        Staged data are stored as all others, known chunks once; after `recover` they are gone, and so is the image.
+
+        Raises: as upload.
+        """
+        self._check_id(image_id)
+        options = self._save_options(progress, cancel)
+        return uploading.upload(self._wiring, image_id, source, options, size=size, is_staged=True)
+
+    def import_staged(
+        self, image_id: ImageId, *, inspect: "Callable[[ImageFile], Inspected] | None" = None
+    ) -> ImageRow:
+        """Make what was staged the image's data, which costs one row whatever the size; else it stays staged.
+
+        Args:
+            inspect: given the data before; what it raises cancels.
+        Raises: ImageNotFoundError, BadStatusError when nothing is staged, NoSpaceError, TryAgainError.
+        """
+        from casimg.image_file import ImageFile  # noqa: PLC0415
+
+        self._check_id(image_id)
+
+        def look(reader: ContentReader) -> int | None:
+            with ImageFile(reader, self._wiring.check_open, lambda: None) as file:
+                return None if inspect is None else inspect(file).virtual_size
+
+        return uploading.import_staged(self._wiring, image_id, None if inspect is None else look)
+
+    def unstage(self, image_id: ImageId) -> None:
+        """Give up what was staged: the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
+        self._check_id(image_id)
+        self._write(partial(upload_rows.unstage, image_id=image_id))
+
+    def end_dead_uploads(self) -> int:
+        """Make images queued again whose uploads died with their process; returns how many saves were ended.
+
+        A collection does it too. Of other hosts a process is taken for dead when it was silent for 15 minutes.
+        """
+        self._wiring.check_open()
+        self._wiring.reserve.spend(self._wiring.catalog.fence_stale)
+        return self._wiring.reserve.spend(self._wiring.catalog.end_dead_saves)
+
+    def compute_hashes(self, image_id: ImageId) -> ImageRow:
+        """Read an image's data and keep their md5 and sha512, unless they are known; uploads have them at once.
+
+        Raises: ImageNotFoundError, BadStatusError when it has no data, DamageError.
+        """
+        row = self.show(image_id, Viewer(None, is_admin=True))
+        if set(ALGORITHMS) <= set(row.hashes) or row.content_id is None:
+            return row
+        hashes = PassHashes()
+        try:
+            with self.open_image(image_id) as file:
+                for _ in hashes.passing(file):
+                    pass
+            digests = hashes.digests()
+        finally:
+            hashes.close()
+        work = partial(content_rows.add_hashes, content_id=row.content_id, hashes=digests)
+        image_ids = self._wiring.reserve.spend(lambda: self._wiring.catalog.transaction(work))
+        for found in image_ids:
+            try_flush(self._wiring, found)
+        return self.show(image_id, Viewer(None, is_admin=True))
 
     def open_image(self, image_id: ImageId) -> "ImageFile":
         """Open an image's data for reading, as a seekable raw binary file, also of a deactivated one.
@@ -211,17 +252,17 @@ class Registry:
 
     def add_tag(self, image_id: ImageId, tag: str) -> None:
         """Tag an image; again is harmless. Raises: ImageNotFoundError."""
-        _check_text("tag", tag, _TEXT_COUNT_MAX)
+        check_text("tag", tag, TEXT_COUNT_MAX)
         self._change(image_id, partial(edits.add_tag, image_id=image_id, tag=tag))
 
     def remove_tag(self, image_id: ImageId, tag: str) -> None:
         """Take a tag away. Raises: ImageNotFoundError, TagNotFoundError."""
-        _check_text("tag", tag, _TEXT_COUNT_MAX)
+        check_text("tag", tag, TEXT_COUNT_MAX)
         self._change(image_id, partial(edits.remove_tag, image_id=image_id, tag=tag))
 
     def add_member(self, image_id: ImageId, member: str) -> MemberRow:
         """Share an image; the answer is pending. Raises: ImageNotFoundError, MemberExistsError."""
-        _check_text("member", member, _TEXT_COUNT_MAX, least=1)
+        check_text("member", member, TEXT_COUNT_MAX, least=1)
         self._change(image_id, _shared(image_id, partial(member_rows.add_member, image_id=image_id, name=member)))
         return self.member(image_id, member)
 
@@ -235,12 +276,12 @@ class Registry:
     def member(self, image_id: ImageId, member: str) -> MemberRow:
         """Return one member. Raises: MemberNotFoundError."""
         self._check_id(image_id)
-        _check_text("member", member, _TEXT_COUNT_MAX)
+        check_text("member", member, TEXT_COUNT_MAX)
         return self._wiring.catalog.read(partial(member_rows.member, image_id=image_id, name=member))
 
     def set_member_status(self, image_id: ImageId, member: str, status: str) -> MemberRow:
         """Keep a member's answer. Raises: ImageNotFoundError, MemberNotFoundError."""
-        _check_text("member", member, _TEXT_COUNT_MAX)
+        check_text("member", member, TEXT_COUNT_MAX)
         if status not in MEMBER_STATUSES:
             raise InputError(f"the member status {status!r} is none of {', '.join(MEMBER_STATUSES)}")
         work = partial(member_rows.set_member_status, image_id=image_id, name=member, status=status)
@@ -249,16 +290,20 @@ class Registry:
 
     def remove_member(self, image_id: ImageId, member: str) -> None:
         """Share an image no more with a member. Raises: ImageNotFoundError, MemberNotFoundError."""
-        _check_text("member", member, _TEXT_COUNT_MAX)
+        check_text("member", member, TEXT_COUNT_MAX)
         self._change(image_id, _shared(image_id, partial(member_rows.remove_member, image_id=image_id, name=member)))
 
     def usage(self, owner: str) -> UsageRow:
         """Return how many images a project has, and their plain bytes, for quotas; a moment later it may have more."""
         self._wiring.check_open()
-        _check_text("owner", owner, _TEXT_COUNT_MAX)
+        check_text("owner", owner, TEXT_COUNT_MAX)
         return self._wiring.catalog.read(partial(edits.usage_of, owner=owner))
 
     # Inner
+
+    def _save_options(self, progress: ProgressCallback | None, cancel: threading.Event | None) -> SaveOptions:
+        site = self._wiring.site
+        return SaveOptions(threads=site.threads, level=site.level, progress=progress, cancel=cancel)
 
     def _check_id(self, image_id: ImageId) -> None:
         self._wiring.check_open()
@@ -292,63 +337,6 @@ def _shared(image_id: ImageId, work: Callable[[Connection], None]) -> Callable[[
         work(connection)
 
     return run
-
-
-# What the database can keep
-
-
-def _check_text(what: str, value: object, count_max: int, *, least: int = 0) -> None:
-    if not isinstance(value, str) or not is_text(value) or not least <= len(value) <= count_max:
-        raise InputError(f"the {what} must be a text of at most {count_max} characters, not {str(value)[:80]!r}")
-
-
-def _check_optional(what: str, value: object, count_max: int) -> None:
-    if value is not None:
-        _check_text(what, value, count_max)
-
-
-def _check_number(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _NUMBER_MAX:
-        raise InputError(f"{what} must be a number from 0 to {_NUMBER_MAX}, not {str(value)[:80]!r}")
-
-
-def _check_flag(what: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"{what} must be true or false, not {str(value)[:80]!r}")
-
-
-def _check_visibility(what: str, value: object) -> None:
-    if value not in VISIBILITIES:
-        raise InputError(f"the {what} {str(value)[:80]!r} is none of {', '.join(VISIBILITIES)}")
-
-
-_CHECKS: Final[Mapping[str, Callable[[str, object], None]]] = {
-    "name": lambda what, value: _check_optional(what, value, _TEXT_COUNT_MAX),
-    "disk_format": lambda what, value: _check_optional(what, value, _FORMAT_COUNT_MAX),
-    "container_format": lambda what, value: _check_optional(what, value, _FORMAT_COUNT_MAX),
-    "owner": lambda what, value: _check_optional(what, value, _TEXT_COUNT_MAX),
-    "visibility": _check_visibility,
-    "protected": _check_flag,
-    "hidden": _check_flag,
-    "min_disk": _check_number,
-    "min_ram": _check_number,
-}
-_FIELDS: Final = (*_CHECKS, "tags", "properties")
-
-
-def _check_fields(fields: Mapping[str, object]) -> None:
-    """Raise InputError for what a column cannot hold."""
-    for name, value in fields.items():
-        if name == "tags":
-            for tag in value if isinstance(value, tuple) else (value,):
-                _check_text("tag", tag, _TEXT_COUNT_MAX)
-        elif name == "properties":
-            for key, text in dict(value).items():  # type: ignore[call-overload]
-                _check_text("name of a property", key, _TEXT_COUNT_MAX, least=1)
-                if not isinstance(text, str) or not is_text(text) or len(text.encode()) > _VALUE_SIZE_MAX:
-                    raise InputError(f"the property {key!r} must be a text of at most {_VALUE_SIZE_MAX} bytes")
-        else:
-            _CHECKS[name](name, value)
 
 
 __all__ = [

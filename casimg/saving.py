@@ -32,7 +32,7 @@ from casimg.progress import ProgressCallback
 from casimg.records import put_record
 from casimg.results.images import ByteRange, Image, PutReport
 from casimg.source import FileSource, Source, SourceLike, open_source
-from casimg.wiring import Wiring, plain_tree
+from casimg.wiring import SharedMemory, Wiring, plain_tree
 
 _log = logging.getLogger("casimg.saving")
 _NAME_SIZE_MAX = 255
@@ -103,7 +103,7 @@ def dry_run(wiring: Wiring, source: SourceLike, fields: ImageFields, options: Sa
             level=options.level,
             known=known,
             line=NoLine(),
-            workers=wiring.workers("ingest", thread_count(options.threads)),
+            threads=thread_count(options.threads),
             heartbeat=lambda: None,
             progress=options.progress,
             cancel=options.cancel,
@@ -231,6 +231,7 @@ class Save:
         total_size: int | None,
         *,
         heartbeat: Callable[[], None] | None = None,
+        shared: SharedMemory | None = None,
     ) -> None:
         self._wiring = wiring
         self._session = session
@@ -241,7 +242,7 @@ class Save:
         self._line = wiring.pack_line(session.session_id)
         self._known = KnownChunks(
             wiring.index,
-            EntryLists(self._trailer),
+            EntryLists(self._trailer, cache=None if shared is None else shared.trailers),
             {row.pack_no for row in self._live.values() if row.domain == DOMAIN_DEFAULT},
         )
         self._run = Ingest(
@@ -249,11 +250,12 @@ class Save:
             level=options.level,
             known=self._known,
             line=self._line,
-            workers=wiring.workers("ingest", thread_count(options.threads)),
+            threads=thread_count(options.threads),
             heartbeat=heartbeat or (lambda: catalog.heartbeat(session.session_id)),
             progress=options.progress,
             cancel=options.cancel,
             total_size=total_size,
+            budget=None if shared is None else shared.buffers,
         )
 
     def _trailer(self, pack_no: int) -> PackTrailer:
@@ -310,12 +312,15 @@ class Save:
         content_id: ContentId,
         digests: Callable[[], Mapping[str, str]],
         inspect: Callable[[], int | None] | None,
+        *,
+        is_staged: bool,
     ) -> tuple[ImageRow, int]:
         """Ingest for an image that the session has claimed, put the record, commit.
 
         Args:
             digests: asked when the source has been read.
             inspect: asked after that for the virtual size; None looks into nothing.
+            is_staged: keep the content aside; the record is put when it becomes the image's.
         Returns: the image, and the revision that its record says.
         """
         catalog = self._wiring.catalog
@@ -339,8 +344,9 @@ class Save:
         if new.session_id != session_id:  # a collection took this session for dead
             raise SessionFencedError(session_id)
         new = replace(new, virtual_size=new.virtual_size if virtual_size is None else virtual_size)
-        members = catalog.read(partial(members_of, image_id=image_id))
-        put_record(self._wiring, session_id, new, content, packs, members)
+        if not is_staged:
+            members = catalog.read(partial(members_of, image_id=image_id))
+            put_record(self._wiring, session_id, new, content, packs, members)
         image = catalog.commit(
             session_id,
             image_id,
@@ -348,7 +354,8 @@ class Save:
             pack_nos,
             unique_name=False,
             virtual_size=new.virtual_size,
-            recorded_revision=new.revision,
+            recorded_revision=None if is_staged else new.revision,
+            is_staged=is_staged,
         )
         _log.info("image.uploaded image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs))
         self._publish()

@@ -4,7 +4,7 @@ End of the way of the data for whoever sends an image on: what a restore is to a
 hands out parts; while one is on its way, the next segments are read, decoded and checked.
 
 Memory: every stream may hold one segment, and more while there are some left of those that all share
-(`casimg.workers`). So one reader uses all cores, and a thousand slow ones keep a segment each.
+(`casimg.read_ahead`). So one reader uses all cores, and a thousand slow ones keep a segment each.
 
 What it must not know: HTTP.
 """
@@ -24,8 +24,8 @@ from casimg.ingest import thread_count
 from casimg.leasing import open_leased
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
+from casimg.read_ahead import ReadAhead
 from casimg.wiring import Wiring
-from casimg.workers import Workers
 
 PART_SIZE: Final = 256 * KIB
 """Bytes of a part: small enough to stay in a core's cache from the copy to the socket."""
@@ -47,19 +47,19 @@ class ContentStream:
     An iterator of `bytes`; whoever has it closes it, also in the middle.
 
     Args:
-        workers: threads and buffers, shared with others.
+        ahead: threads and buffers, shared with other streams.
         on_close: called once.
     Threads: one at a time.
     """
 
     def __init__(
-        self, reader: ContentReader, workers: Workers, start: int, end: int, on_close: Callable[[], None] = lambda: None
+        self, reader: ContentReader, ahead: ReadAhead, start: int, end: int, on_close: Callable[[], None] = lambda: None
     ) -> None:
         if not 0 <= start <= end <= reader.tree.size:
             raise ValueError(f"range {start} to {end} is not within a content of {reader.tree.size} bytes")
         self.size = end - start
         self._reader = reader
-        self._workers = workers
+        self._ahead = ahead
         self._on_close = on_close
         self._plan = pieces(reader, start, end)
         self._next: Piece | None = None
@@ -116,18 +116,18 @@ class ContentStream:
 
     def _read_on(self) -> None:
         """Begin to read pieces, as far ahead as there are threads and buffers."""
-        while len(self._running) <= self._workers.threads:
+        while len(self._running) <= self._ahead.threads:
             piece = self._next or next(self._plan, None)
             self._next = piece
             if piece is None:
                 return
             read = _Read(piece)
             if piece.leaf is not None:
-                read.buffer = self._workers.buffers.take(self._held_count)
+                read.buffer = self._ahead.take(self._held_count)
                 if read.buffer is None:
                     return
                 self._held_count += 1
-                read.future = self._workers.pool.submit(self._job(piece, piece.leaf, read.buffer))
+                read.future = self._ahead.submit(self._job(piece, piece.leaf, read.buffer))
             self._running.append(read)
             self._next = None
 
@@ -145,7 +145,7 @@ class ContentStream:
             buffer, read.buffer = read.buffer, None
             if buffer is not None:
                 self._held_count -= 1
-                self._workers.buffers.give(buffer, self._held_count)
+                self._ahead.give(buffer, self._held_count)
 
 
 def _zeros(size: int) -> Iterator[bytes]:
@@ -173,8 +173,8 @@ def open_stream(
     """
     reader, lease = open_leased(wiring, image)
     try:
-        workers = wiring.workers("stream", thread_count(threads))
-        return ContentStream(reader, workers, start, reader.tree.size if end is None else end, lease.end)
+        ahead = wiring.read_ahead(thread_count(threads))
+        return ContentStream(reader, ahead, start, reader.tree.size if end is None else end, lease.end)
     except BaseException:
         lease.end()
         raise

@@ -6,21 +6,34 @@ the image, and the end of a failure, one that gives it back. md5 and sha512 are 
 
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Final
 
+from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
-from casimg.catalog.uploads import beat_upload, check_queued, claim_queued, release
-from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError
+from casimg.catalog.members import members_of
+from casimg.catalog.uploads import (
+    adopt_staged,
+    beat_upload,
+    check_queued,
+    claim_queued,
+    release,
+    staged_content,
+)
+from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, TryAgainError
 from casimg.hashing import PassHashes
 from casimg.ids import ImageId, SessionId, new_content_id
 from casimg.pack.keys import record_key
-from casimg.records import try_flush
+from casimg.records import put_record, try_flush
 from casimg.saving import Save, SaveOptions
 from casimg.source import SourceLike, open_source
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.uploading")
+_HEARTBEAT_EVERY_S: Final = 60.0
 
 
 def upload(
@@ -32,6 +45,7 @@ def upload(
     size: int | None = None,
     parent_id: ImageId | None = None,
     inspect: Callable[[], int | None] | None = None,
+    is_staged: bool = False,
 ) -> ImageRow:
     """Give a queued image its data; whatever fails, it is queued again and nothing is kept.
 
@@ -39,6 +53,7 @@ def upload(
         size: bytes that must come; None when nobody knows.
         parent_id: what the image was made from.
         inspect: asked after the last byte and before the commit for the virtual size; what it raises cancels.
+        is_staged: keep the data aside for `import_staged`; the image is `uploading` then.
     Raises: ImageNotFoundError, NotQueuedError, ImageDeletedError when it was deleted meanwhile, SizeMismatchError,
         SourceError, CancelledError, NoSpaceError, TryAgainError, and what the source or `inspect` raise.
     """
@@ -60,12 +75,16 @@ def upload(
             )
         )
         beat = partial(beat_upload, session_id=session_id, image_id=image_id)
+        heartbeat = partial(catalog.transaction, beat)
         hashes = PassHashes(size=size)
         with (
-            contextlib.closing(hashes.passing(source)) as parts,
-            Save(wiring, session, chunker, options, size, heartbeat=lambda: catalog.transaction(beat)) as save,
+            contextlib.closing(hashes.passing(source)) as passing,
+            Save(wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared) as save,
         ):
-            row, recorded = save.run_upload(open_source(parts), image_id, content_id, hashes.digests, inspect)
+            parts = open_source(_living(passing, heartbeat))
+            row, recorded = save.run_upload(
+                parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged
+            )
     except BaseException as error:
         _give_back(wiring, session_id, image_id)
         if isinstance(error, ImageNotFoundError) and error.ref == image_id and hashes is not None:
@@ -74,8 +93,59 @@ def upload(
     finally:
         if hashes is not None:
             hashes.close()
-    if row.revision != recorded:
+    if row.revision != recorded and not is_staged:
         try_flush(wiring, image_id)  # it was edited after its record was put
+    return row
+
+
+def _living(parts: Iterator[bytes], heartbeat: Callable[[], object]) -> Iterator[bytes]:
+    """Say now and then that the session lives while parts come: a slow client takes hours for one segment."""
+    beat_at_s = time.monotonic()
+    for part in parts:
+        if time.monotonic() - beat_at_s >= _HEARTBEAT_EVERY_S:
+            beat_at_s = time.monotonic()
+            heartbeat()
+        yield part
+
+
+def import_staged(
+    wiring: Wiring, image_id: ImageId, inspect: Callable[[ContentReader], int | None] | None = None
+) -> ImageRow:
+    """Make what was staged the image's data: one row, whatever the size; whatever fails, it stays staged.
+
+    Args:
+        inspect: given the data, returns the virtual size; what it raises cancels.
+    Raises: ImageNotFoundError, BadStatusError when nothing is staged, NoSpaceError, TryAgainError.
+    """
+    catalog = wiring.catalog
+    session_id = catalog.open_session("snapshot").session_id
+    try:
+        content_id = catalog.read(partial(staged_content, image_id=image_id))
+        virtual_size = None if inspect is None else inspect(wiring.reader(content_id))
+        content = catalog.content(content_id)
+        new = catalog.image(image_id)
+        new = replace(new, virtual_size=new.virtual_size if virtual_size is None else virtual_size)
+        members = catalog.read(partial(members_of, image_id=image_id))
+        put_record(wiring, session_id, new, content, catalog.content_packs(content_id), members)
+        work = partial(
+            adopt_staged,
+            session_id=session_id,
+            image_id=image_id,
+            content_id=content_id,
+            virtual_size=new.virtual_size,
+            recorded_revision=new.revision,
+        )
+        try:
+            catalog.transaction(work)
+        except TryAgainError:
+            if not catalog.is_committed(session_id, image_id):
+                raise
+    except BaseException:
+        wiring.end_session(session_id)
+        raise
+    row = catalog.image(image_id)
+    if row.revision != new.revision:
+        try_flush(wiring, image_id)
     return row
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from casimg.assemble import ContentReader, PackRef, Patience
 from casimg.backend.base import Backend
+from casimg.buffers import BufferBudget
 from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.errors import (
@@ -30,19 +31,22 @@ from casimg.formats.pack import PackTrailer
 from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
-from casimg.index.entries import EntryLists
+from casimg.index.entries import EntryLists, TrailerCache
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
 from casimg.packing import PackLine
+from casimg.read_ahead import ReadAhead
 from casimg.reserve import Reserve
-from casimg.workers import Workers
 
 _log = logging.getLogger("casimg.index")
 
 PACK_STATES_FINDABLE = ("live", "condemned")
 """Packs in these states still have their object; a content may name them."""
 
+
+_SHARED_BUFFER_COUNT = 24  # 96 MiB, and as much for the frames made of them
+_SHARED_TRAILER_COUNT = 96  # of full packs with 16 KiB chunks about 50 MiB
 
 _LOCAL_LAG_MAX_S = 1.0
 """A local file system shows at once what was put; network ones are given this long."""
@@ -59,6 +63,14 @@ class PackWithTrailer(Protocol):
     def size(self) -> int: ...
     @property
     def trailer_offset(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """What uploads have together, so that memory does not grow with their number: segment buffers, entry lists."""
+
+    buffers: BufferBudget = field(default_factory=lambda: BufferBudget(_SHARED_BUFFER_COUNT))
+    trailers: TrailerCache = field(default_factory=lambda: TrailerCache(_SHARED_TRAILER_COUNT, salvaged=False))
 
 
 @dataclass(slots=True)
@@ -78,8 +90,9 @@ class Wiring:
     closed: bool = False
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
-    _workers: dict[tuple[str, int], Workers] = field(default_factory=dict)
-    _workers_lock: threading.Lock = field(default_factory=threading.Lock)
+    shared: SharedMemory = field(default_factory=SharedMemory)
+    _read_ahead: ReadAhead | None = None
+    _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -88,13 +101,12 @@ class Wiring:
         if os.getpid() != self.opened_pid:
             raise ForkError(self.opened_pid, os.getpid())
 
-    def workers(self, kind: str, threads: int) -> Workers:
-        """Return the threads and buffers that all work of a kind shares."""
-        with self._workers_lock:
-            found = self._workers.get((kind, threads))
-            if found is None:
-                found = self._workers[kind, threads] = Workers(kind, threads)
-            return found
+    def read_ahead(self, threads: int) -> ReadAhead:
+        """Return what all streams share; the first one says with how many threads."""
+        with self._read_ahead_lock:
+            if self._read_ahead is None:
+                self._read_ahead = ReadAhead(threads)
+            return self._read_ahead
 
     def chunker(self) -> Chunker:
         """Return the repository's chunker. Raises: NativeMissingError."""
@@ -212,8 +224,8 @@ class Wiring:
         """Close every part; twice is harmless."""
         if not self.closed:
             self.closed = True
-            for workers in self._workers.values():
-                workers.close()
+            if self._read_ahead is not None:
+                self._read_ahead.close()
             self.index.close()
             self.catalog.close()
             self.backend.close()

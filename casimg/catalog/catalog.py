@@ -248,11 +248,13 @@ class Catalog:
         unique_name: bool,
         virtual_size: int | None = None,
         recorded_revision: int | None = None,
+        is_staged: bool = False,
     ) -> ImageRow:
         """Make the image active and its content complete, in one transaction.
 
         Args:
             recorded_revision: of an image that may be edited while it is saved: what the record that was put says.
+            is_staged: keep the content aside for an import, instead.
         Raises: SessionFencedError, NameTakenError, PackGoneError, ImageNotFoundError, CatalogBusyError.
         """
         try:
@@ -266,6 +268,7 @@ class Catalog:
                     unique_name=unique_name,
                     virtual_size=virtual_size,
                     recorded_revision=recorded_revision,
+                    is_staged=is_staged,
                 )
             )
         except (SessionFencedError, TryAgainError):

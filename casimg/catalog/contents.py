@@ -1,9 +1,12 @@
 """Contents: rule 4 (note a parent's packs) and rule 11 (reap what no image points to). Functions take a connection."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from casimg.catalog.image_rows import is_stored
+from casimg.catalog.outbox import note_change
 from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
 from casimg.catalog.reading import is_leased
 from casimg.catalog.rows import ContentRow, PackRow, TreeRow
@@ -54,6 +57,34 @@ def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
         trees=tuple(TreeRow(tree.role, None if tree.root is None else bytes(tree.root), tree.size) for tree in trees),
         hashes={item.algo: item.value for item in hashes},
     )
+
+
+def add_hashes(connection: Connection, content_id: ContentId, hashes: Mapping[str, str]) -> list[ImageId]:
+    """Keep hashes of a complete content that it does not have yet; return the images whose records must follow.
+
+    Raises: ImageNotFoundError when the content went meanwhile.
+    """
+    held = connection.execute(
+        update(contents)
+        .where(contents.c.content_id == content_id, contents.c.state == "complete")
+        .values(state="complete")
+    )
+    if held.rowcount != 1:
+        raise ImageNotFoundError(content_id)
+    known = select(content_hashes.c.algo).where(content_hashes.c.content_id == content_id)
+    missing = sorted(set(hashes) - set(connection.execute(known).scalars()))
+    if not missing:
+        return []
+    connection.execute(
+        insert(content_hashes),
+        [{"content_id": content_id, "algo": algo, "value": hashes[algo]} for algo in missing],
+    )
+    users = select(images.c.id).where(images.c.content_id == content_id, is_stored()).order_by(images.c.id)
+    found = [ImageId(image_id) for image_id in connection.execute(users).scalars()]
+    for image_id in found:
+        connection.execute(update(images).where(images.c.id == image_id).values(revision=images.c.revision + 1))
+        note_change(connection, image_id)
+    return found
 
 
 def dead_contents(connection: Connection) -> list[ContentId]:

@@ -200,9 +200,14 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
         .select_from(images.join(contents, contents.c.content_id == images.c.content_id))
         .where(*mine, is_stored())
     ).scalar()
+    staged = connection.execute(
+        select(func.sum(contents.c.size))
+        .select_from(images.join(contents, contents.c.content_id == images.c.staged_content_id))
+        .where(*mine, images.c.status == "uploading")
+    ).scalar()
     uploading = sum(counts.get(status, 0) for status in ("saving", "uploading", "importing"))
     # A sum of 64-bit integers is a decimal on servers.
-    return UsageRow(sum(counts.values()), int(size or 0), uploading)
+    return UsageRow(sum(counts.values()), int(size or 0), uploading, int(staged or 0))
 
 
 __all__ = [

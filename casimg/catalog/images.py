@@ -53,12 +53,14 @@ def commit(
     unique_name: bool,
     virtual_size: int | None = None,
     recorded_revision: int | None = None,
+    is_staged: bool = False,
 ) -> None:
     """K1 to K4: everything that makes an image active, in the caller's one transaction.
 
     Args:
         recorded_revision: what the record that was put says, for an image that may be edited while it is saved; when
             it is behind by now, the outbox says so.
+        is_staged: the image keeps the content aside and becomes `uploading`, for `uploads.adopt_staged` to finish.
     Raises: SessionFencedError, NameTakenError, PackGoneError, CatalogDamagedError; all mean roll back.
     """
     if not close_session(connection, session_id):
@@ -67,17 +69,19 @@ def commit(
     done = connection.execute(
         update(images)
         .where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)
-        .values(status="active", content_id=content.content_id, staged_content_id=None, updated_at=now)
+        .values(
+            status="uploading" if is_staged else "active",
+            content_id=None if is_staged else content.content_id,
+            staged_content_id=content.content_id if is_staged else None,
+            updated_at=now,
+        )
     )
     if done.rowcount != 1:
         raise ImageNotFoundError(image_id)
     if virtual_size is not None:
         connection.execute(update(images).where(images.c.id == image_id).values(virtual_size=virtual_size))
     if recorded_revision is not None:
-        # Under the row's lock: an edit comes before this and is seen, or after it and finds the image active.
-        revision = connection.execute(select(images.c.revision).where(images.c.id == image_id)).scalar_one()
-        for _ in range(revision - recorded_revision):
-            note_change(connection, image_id)
+        note_changes_since(connection, image_id, recorded_revision)
     done = connection.execute(
         update(contents)
         .where(
@@ -102,6 +106,14 @@ def commit(
         )
     for algo, value in content.hashes.items():
         connection.execute(insert(content_hashes).values(content_id=content.content_id, algo=algo, value=value))
+
+
+def note_changes_since(connection: Connection, image_id: ImageId, recorded_revision: int) -> None:
+    """Q4: under the lock of a row that has just become active, say which changes its record does not have."""
+    # An edit comes before the lock and is seen, or after it and finds the image active.
+    revision = connection.execute(select(images.c.revision).where(images.c.id == image_id)).scalar_one()
+    for _ in range(revision - recorded_revision):
+        note_change(connection, image_id)
 
 
 def check_name_free(connection: Connection, image_id: ImageId) -> None:

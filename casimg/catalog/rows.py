@@ -213,4 +213,6 @@ class UsageRow:
     size: int
     """Of images with data; a content that several images share counts for each."""
     uploading_count: int
-    """Of those whose data are on their way."""
+    """Of those whose data are on their way, or kept aside for an import."""
+    staged_size: int = 0
+    """Of what is kept aside."""

@@ -9,9 +9,16 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from casimg.catalog.engine import now_us
+from casimg.catalog.images import note_changes_since
 from casimg.catalog.schema import contents, images, sessions
 from casimg.catalog.sessions import beat, close_session
-from casimg.errors import ImageDeletedError, ImageNotFoundError, NotQueuedError
+from casimg.errors import (
+    BadStatusError,
+    ImageDeletedError,
+    ImageNotFoundError,
+    NotQueuedError,
+    SessionFencedError,
+)
 from casimg.ids import ContentId, ImageId, SessionId
 
 _DELETED = "image {} was deleted while its data came"
@@ -33,7 +40,7 @@ def claim_queued(
             content_id=content_id, state="pending", session_id=session_id, size=None, hole_size=0, created_at=now
         )
     )
-    values: dict[str, Any] = {} if parent_id is None else {"parent_id": parent_id}
+    values: dict[str, Any] = {} if parent_id in (None, image_id) else {"parent_id": parent_id}
     done = connection.execute(
         update(images)
         .where(images.c.id == image_id, images.c.status == "queued")
@@ -89,6 +96,59 @@ def release(connection: Connection, session_id: SessionId, image_id: ImageId) ->
     return bool(done.rowcount == 1)
 
 
+def staged_content(connection: Connection, image_id: ImageId) -> ContentId:
+    """Return the content that an image keeps aside. Raises: ImageNotFoundError, BadStatusError when there is none."""
+    row = connection.execute(select(images.c.status, images.c.staged_content_id).where(images.c.id == image_id)).first()
+    if row is None or row.status == "deleted":
+        raise ImageNotFoundError(image_id)
+    if row.status != "uploading" or row.staged_content_id is None:
+        raise BadStatusError(image_id, row.status, "nothing is staged for it")
+    return ContentId(row.staged_content_id)
+
+
+def adopt_staged(
+    connection: Connection,
+    session_id: SessionId,
+    image_id: ImageId,
+    content_id: ContentId,
+    virtual_size: int | None,
+    recorded_revision: int,
+) -> None:
+    """Q5: what was staged becomes the image's, which is active; closes the session.
+
+    Raises: SessionFencedError, ImageNotFoundError, BadStatusError; all mean roll back.
+    """
+    if not close_session(connection, session_id):
+        raise SessionFencedError(session_id)
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "uploading", images.c.staged_content_id == content_id)
+        .values(
+            status="active",
+            content_id=content_id,
+            staged_content_id=None,
+            session_id=session_id,
+            virtual_size=virtual_size,
+            updated_at=now_us(connection),
+        )
+    )
+    if done.rowcount != 1:
+        staged_content(connection, image_id)
+        raise BadStatusError(image_id, "uploading", "something else was staged meanwhile")
+    note_changes_since(connection, image_id, recorded_revision)
+
+
+def unstage(connection: Connection, image_id: ImageId) -> None:
+    """Q6: give up what was staged; the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "uploading")
+        .values(status="queued", session_id=None, staged_content_id=None, updated_at=now_us(connection))
+    )
+    if done.rowcount != 1:
+        staged_content(connection, image_id)
+
+
 def end_dead_saves(connection: Connection) -> int:
     """Q3: end what sessions no longer open were saving: registered images are queued again, others deleted."""
     now = now_us(connection)
@@ -99,7 +159,7 @@ def end_dead_saves(connection: Connection) -> int:
         .where(*dead, images.c.registered)
         .values(status="queued", session_id=None, staged_content_id=None, updated_at=now)
     )
-    # Decided anew: none of those that were registered is being saved now.
+    # What the first statement has queued is not being saved any more.
     deleted = connection.execute(
         update(images)
         .where(*dead, images.c.registered.is_(False))
@@ -108,4 +168,14 @@ def end_dead_saves(connection: Connection) -> int:
     return int(queued.rowcount) + int(deleted.rowcount)
 
 
-__all__ = ["beat_upload", "check_claimed", "check_queued", "claim_queued", "end_dead_saves", "release"]
+__all__ = [
+    "adopt_staged",
+    "beat_upload",
+    "check_claimed",
+    "check_queued",
+    "claim_queued",
+    "end_dead_saves",
+    "release",
+    "staged_content",
+    "unstage",
+]

@@ -7,27 +7,52 @@ from collections.abc import Callable
 from casimg.formats.pack import PackTrailer
 
 
-class EntryLists:
-    """Load trailers by pack number on demand; at most `count_max` are held. Threads: any."""
+class TrailerCache:
+    """Entry lists by pack number, at most `count_max` of them; a pack's never changes. Threads: any.
 
-    def __init__(self, load: Callable[[int], PackTrailer], count_max: int = 64) -> None:
-        self._load = load
+    Args:
+        salvaged: keep also what was salvaged from a damaged pack; no when it outlives the damage.
+    """
+
+    def __init__(self, count_max: int, *, salvaged: bool = True) -> None:
         self._count_max = count_max
+        self._salvaged = salvaged
         self._lock = threading.Lock()
         self._trailers: OrderedDict[int, PackTrailer] = OrderedDict()
-        self.load_count = 0
 
-    def get(self, pack_no: int) -> PackTrailer:
-        """Return the entry list of a pack. Raises: what `load` raises."""
+    def find(self, pack_no: int) -> PackTrailer | None:
+        """Return the entry list of a pack, None when it is not held."""
         with self._lock:
             trailer = self._trailers.get(pack_no)
             if trailer is not None:
                 self._trailers.move_to_end(pack_no)
-                return trailer
-        trailer = self._load(pack_no)
+            return trailer
+
+    def hold(self, pack_no: int, trailer: PackTrailer) -> None:
+        """Hold an entry list, and let go of the one not used for longest."""
+        if not self._salvaged and trailer.nonce == bytes(len(trailer.nonce)):
+            return
         with self._lock:
-            self.load_count += 1
             self._trailers[pack_no] = trailer
             while len(self._trailers) > self._count_max:
                 self._trailers.popitem(last=False)
+
+
+class EntryLists:
+    """Load trailers by pack number on demand; at most `count_max` are held, or as a shared cache does. Threads: any."""
+
+    def __init__(
+        self, load: Callable[[int], PackTrailer], count_max: int = 64, *, cache: TrailerCache | None = None
+    ) -> None:
+        self._load = load
+        self._cache = TrailerCache(count_max) if cache is None else cache
+        self.load_count = 0
+
+    def get(self, pack_no: int) -> PackTrailer:
+        """Return the entry list of a pack. Raises: what `load` raises."""
+        trailer = self._cache.find(pack_no)
+        if trailer is None:
+            trailer = self._load(pack_no)
+            self.load_count += 1
+            self._cache.hold(pack_no, trailer)
         return trailer

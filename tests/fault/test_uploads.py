@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 import casimg
+from casimg.catalog.schema import sessions
 from casimg.errors import (
     BackendUnavailableError,
     CancelledError,
@@ -110,8 +112,9 @@ UPLOAD = (
 )
 
 
-def test_a_killed_upload_is_queued_again_by_a_collection(repo: Repository) -> None:
-    """After kill -9 a collection makes the image queued, takes what had come, and the next upload works."""
+@pytest.mark.parametrize("asked", [False, True], ids=["collection", "asked for"])
+def test_a_killed_upload_is_queued_again(repo: Repository, asked: bool) -> None:
+    """After kill -9 the image is queued again when somebody asks, or by a collection, which takes what had come."""
     registry = repo.registry()
     image_id = registry.create(NewEntry(name="image")).id
     command = [sys.executable, "-c", UPLOAD, str(repo.path), image_id]
@@ -126,7 +129,11 @@ def test_a_killed_upload_is_queued_again_by_a_collection(repo: Repository) -> No
     assert status(registry, image_id) == "saving"
     with pytest.raises(NotQueuedError):
         registry.upload(image_id, [b"too early"])
+    if asked:
+        assert registry.end_dead_uploads() == 1
+        assert status(registry, image_id) == "queued"
     nothing_is_kept(repo)
+    assert registry.end_dead_uploads() == 0
     assert status(registry, image_id) == "queued"
     assert registry.upload(image_id, parts()).status == "active"
     assert repo.check(read_data=True).problems == ()
@@ -163,6 +170,27 @@ def test_a_delete_is_noticed_before_the_last_byte(repo: Repository, monkeypatch:
 
     with pytest.raises(ImageDeletedError):
         registry.upload(image_id, source())
+
+
+def test_a_slow_client_is_not_taken_for_dead(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part that comes may say that the session lives, long before a segment is full."""
+    monkeypatch.setattr("casimg.uploading._HEARTBEAT_EVERY_S", 0.0)
+    registry = repo.registry()
+    image_id = registry.create(NewEntry()).id
+    registry.upload(image_id, iter([b"x"] * 5))
+    beats = repo._wiring.catalog.read(lambda connection: connection.execute(select(sessions.c.beats)).scalar_one())
+    assert beats > 5
+
+    def deleted() -> Iterator[bytes]:
+        yield b"x"
+        registry.delete(second)
+        yield b"x"
+        yield b"x"
+        raise AssertionError("the delete was not noticed")
+
+    second = registry.create(NewEntry()).id
+    with pytest.raises(ImageDeletedError):
+        registry.upload(second, deleted())
 
 
 def test_of_two_uploads_the_second_is_told_at_once(repo: Repository) -> None:

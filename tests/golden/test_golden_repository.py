@@ -9,8 +9,31 @@ import pytest
 import casimg
 from casimg.chunker import KINDS
 from casimg.constants import FORMAT_VERSION
+from casimg.formats.record import ContentRecord, ImageRecord, MemberRecord, TreeRecord, decode_record, encode_record
 from tests.golden.make_repository import CURRENT, describe, expected, images, make, repositories, zstd_version
 
+EVERY_FIELD = ImageRecord(
+    image_id="5f0f7c3e-0000-4000-8000-000000000001",
+    name=None,
+    status="deactivated",
+    disk_format=None,
+    container_format=None,
+    owner="a project",
+    visibility="shared",
+    protected=True,
+    parent_id="5f0f7c3e-0000-4000-8000-000000000002",
+    created_at="2026-11-24T00:00:00+00:00",
+    updated_at="2026-11-25T00:00:00.123000+00:00",
+    revision=3,
+    properties={"größe": "klein"},
+    content=ContentRecord("0" * 32, 10, 0, (TreeRecord("plain", "ab" * 32, 10),), ("cd" * 32,), {"md5": "x"}),
+    tags=("a", "ü"),
+    hidden=True,
+    min_disk=1,
+    min_ram=2,
+    virtual_size=0,
+    members=(MemberRecord("b project", "accepted", "2026-11-24T00:00:01+00:00", "2026-11-24T00:00:02+00:00"),),
+)
 ZSTD = {kind: expected(CURRENT / kind)["zstd"] for kind in KINDS}
 
 
@@ -91,6 +114,13 @@ def test_made_anew_it_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
     """With the same libzstd every object has the same key and the same bytes."""
     make(tmp_path / "r", kind)
     assert objects_of(tmp_path / "r") == objects_of(CURRENT / kind)
+
+
+def test_a_committed_record_of_every_field_is_read() -> None:
+    """A record that uses every optional field is read as when it was committed, and made anew it is the same bytes."""
+    committed = (CURRENT / "every-field.record").read_bytes()
+    assert decode_record(committed) == EVERY_FIELD
+    assert encode_record(EVERY_FIELD) == committed
 
 
 def objects_of(folder: Path) -> dict[str, bytes]:

@@ -344,3 +344,57 @@ def test_put_images_belong_to_the_configured_owner(tmp_path: Path) -> None:
         assert repo.put([b"x"], name="one").owner == "p1"
         assert repo.put([b"y"], name="other", owner="p2").owner == "p2"
         assert [row.name for row in repo.registry().list(Query(), Viewer("p1"))] == ["one"]
+
+
+def test_staged_data_become_the_images(repo: Repository, registry: Registry) -> None:
+    """Data kept aside outlive a collection, are looked into, and become the image's without being written again."""
+    data = bytes(mixed_bytes(3_000_000, 8))
+    image_id = registry.create(NewEntry(name="staged", owner="p1")).id
+    row = registry.stage(image_id, parts(data), size=len(data))
+    assert (row.status, row.size, records(repo, image_id)) == ("uploading", None, [])
+    with pytest.raises(NotQueuedError):
+        registry.upload(image_id, [b"other"])
+    repo.plan_gc().execute()
+
+    def refuse(_file: object) -> Inspected:
+        raise ValueError("not what it says it is")
+
+    with pytest.raises(ValueError, match="not what"):
+        registry.import_staged(image_id, inspect=refuse)
+    assert registry.show(image_id, ADMIN).status == "uploading"
+    row = registry.import_staged(image_id, inspect=lambda file: Inspected(len(file.read(700))))
+    assert (row.status, row.size, row.virtual_size) == ("active", len(data), 700)
+    assert row.hashes["md5"] == hashlib.md5(data).hexdigest()
+    with registry.open_image(image_id) as file:
+        assert file.read() == data
+    with pytest.raises(BadStatusError):
+        registry.import_staged(image_id)
+    assert repo.check(read_data=True).problems == ()
+    assert len(records(repo, image_id)) == 1
+
+
+def test_staged_data_are_given_up(repo: Repository, registry: Registry) -> None:
+    """Unstaged or deleted, what was staged goes with the next collection."""
+    first, second = registry.create(NewEntry()).id, registry.create(NewEntry()).id
+    registry.stage(first, [b"x" * 100_000])
+    registry.stage(second, [b"y" * 100_000])
+    registry.unstage(first)
+    registry.delete(second)
+    assert registry.show(first, ADMIN).status == "queued"
+    repo.plan_gc().execute()
+    assert repo.stats().stored_size == 0
+    assert registry.upload(first, [b"z"]).status == "active"
+
+
+def test_hashes_of_put_images_are_computed_on_demand(repo: Repository, registry: Registry) -> None:
+    """A put image has no md5 and sha512 until somebody asks; then all images of its content, and their records, do."""
+    data = bytes(mixed_bytes(2_000_000, 9))
+    image = repo.put([data], name="put")
+    twin = repo.snapshot("put", name="twin")
+    assert registry.show(image.id, ADMIN).hashes == {}
+    row = registry.compute_hashes(image.id)
+    assert row.hashes == {"md5": hashlib.md5(data).hexdigest(), "sha512": hashlib.sha512(data).hexdigest()}
+    assert registry.show(twin.id, ADMIN).hashes == row.hashes
+    assert [record.content.hashes for record in records(repo, twin.id)] == [row.hashes]
+    assert registry.compute_hashes(twin.id).revision == registry.show(twin.id, ADMIN).revision
+    assert repo.check(read_data=True).problems == ()

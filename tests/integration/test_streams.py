@@ -12,10 +12,10 @@ from casimg.catalog import reading
 from casimg.constants import SEGMENT_SIZE
 from casimg.errors import ChunkLostError, DamageError, ImageNotFoundError
 from casimg.ids import ImageId
+from casimg.read_ahead import ReadAhead
 from casimg.registry import Registry, Viewer
 from casimg.repository import Repository
 from casimg.streaming import ContentStream
-from casimg.workers import SegmentBuffers, Workers
 from tests.conftest import mixed_bytes
 
 _ADMIN = Viewer(None, is_admin=True)
@@ -75,66 +75,66 @@ def test_an_image_deleted_and_collected_while_it_is_read_is_read_to_its_end(
 
 def test_streams_share_buffers_and_each_has_one() -> None:
     """Extra buffers are bounded over all holders; the first of a holder is never refused; given back they are there."""
-    buffers = SegmentBuffers(2)
-    firsts = [buffers.take(0) for _ in range(5)]
-    extras = [buffers.take(1), buffers.take(1)]
+    ahead = ReadAhead(1, 2)
+    firsts = [ahead.take(0) for _ in range(5)]
+    extras = [ahead.take(1), ahead.take(2)]
     assert None not in firsts + extras
-    assert buffers.take(1) is None
-    assert buffers.take(1, must=True) is not None
-    buffers.forget(2)
+    assert ahead.take(1) is None
     assert extras[0] is not None
-    buffers.give(extras[0], 1)
-    assert buffers.take(1) is extras[0]
+    ahead.give(extras[0], 1)
+    assert ahead.take(1) is extras[0]
+    assert ahead.take(0) is not None
+    ahead.close()
 
 
 def test_slow_streams_hold_one_segment_each(repo: Repository, registry: Registry) -> None:
     """Twenty streams that nobody reads on hold a segment each and the shared extra ones, however long they wait."""
     reader = _reader(repo)
-    workers = Workers("test", 2, SegmentBuffers(3))
-    streams = [ContentStream(reader, workers, 0, len(_DATA)) for _ in range(20)]
+    ahead = ReadAhead(2, 3)
+    streams = [ContentStream(reader, ahead, 0, len(_DATA)) for _ in range(20)]
     for stream in streams:
         next(stream)
-    assert workers.buffers.extra_used_count == 3
+    assert ahead.extra_used_count == 3
     assert b"".join(streams[7]) == _DATA[256 << 10 :]  # one that is read goes on
     for stream in streams:
         stream.close()
-    workers.close()
-    assert workers.buffers.extra_used_count == 0
+    ahead.close()
+    assert ahead.extra_used_count == 0
 
 
 def test_what_is_wrong_with_the_first_part_is_told_before_it_is_sent(repo: Repository, registry: Registry) -> None:
     """`begin` raises damage of the first segment; damage further on is raised where it is, and no wrong byte before."""
     reader = _reader(repo)
-    workers = Workers("test", 2)
+    ahead = ReadAhead(2)
     pack = max((repo.path / "objects" / "packs").rglob("*"), key=lambda path: path.stat().st_size)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4096] = bytes(4096)
     pack.chmod(0o600)
     pack.write_bytes(data)
-    stream = ContentStream(reader, workers, 0, len(_DATA))
+    stream = ContentStream(reader, ahead, 0, len(_DATA))
     got = bytearray()
     with pytest.raises((ChunkLostError, DamageError)):
         for part in stream:
             got += part
     stream.close()
     assert bytes(got) == _DATA[: len(got)]
-    begun = ContentStream(reader, workers, len(got), len(_DATA))
+    begun = ContentStream(reader, ahead, len(got), len(_DATA))
     with pytest.raises((ChunkLostError, DamageError)):
         begun.begin()
     begun.close()
-    workers.close()
-    assert workers.buffers.extra_used_count == 0
+    ahead.close()
+    assert ahead.extra_used_count == 0
 
 
 def test_closing_while_segments_are_read_gives_all_buffers_back(repo: Repository, registry: Registry) -> None:
     """A client that goes away leaves no buffer behind, also those that a thread was filling."""
-    workers = Workers("test", 2)
+    ahead = ReadAhead(2)
     for _ in range(10):
-        stream = ContentStream(_reader(repo), workers, 0, len(_DATA))
+        stream = ContentStream(_reader(repo), ahead, 0, len(_DATA))
         stream.begin()
         stream.close()
-    workers.close()
-    assert workers.buffers.extra_used_count == 0
+    ahead.close()
+    assert ahead.extra_used_count == 0
     assert threading.active_count() < 50
 
 

@@ -12,9 +12,9 @@ import casimg
 from casimg.assemble import ContentReader
 from casimg.constants import MIB, SEGMENT_SIZE
 from casimg.pieces import pieces
+from casimg.read_ahead import ReadAhead
 from casimg.repository import Repository
 from casimg.streaming import PART_SIZE, ContentStream
-from casimg.workers import SegmentBuffers, Workers
 from tests.conftest import mixed_bytes
 
 _SIZE = 3 * SEGMENT_SIZE + SEGMENT_SIZE // 2 + 777
@@ -47,17 +47,17 @@ def _reader(repo: Repository) -> ContentReader:
 def test_a_range_is_what_was_put(stored: Repository, start: int, size: int, threads: int, extra_count: int) -> None:
     """Parts joined are the bytes of the range, for any threads and buffers, and every part is one for a socket."""
     end = min(_SIZE, start + size)
-    workers = Workers("test", threads, SegmentBuffers(extra_count))
-    stream = ContentStream(_reader(stored), workers, start, end)
+    ahead = ReadAhead(threads, extra_count)
+    stream = ContentStream(_reader(stored), ahead, start, end)
     try:
         parts = list(stream)
     finally:
         stream.close()
-        workers.close()
+        ahead.close()
     assert b"".join(parts) == _DATA[start:end]
     assert stream.size == end - start
     assert all(isinstance(part, bytes) and 0 < len(part) <= PART_SIZE for part in parts)
-    assert workers.buffers.extra_used_count == 0
+    assert ahead.extra_used_count == 0
 
 
 @given(start=st.integers(0, _SIZE), size=st.integers(0, _SIZE))
@@ -76,12 +76,12 @@ def test_pieces_cover_a_range(stored: Repository, start: int, size: int) -> None
 
 def test_many_streams_at_once_read_right(stored: Repository) -> None:
     """Streams that share threads and buffers do not mix their bytes."""
-    workers = Workers("test", 2, SegmentBuffers(3))
+    ahead = ReadAhead(2, 3)
     found: dict[int, bool] = {}
 
     def read(number: int) -> None:
         start, end = number * 100_003, _SIZE - number * 70_001
-        stream = ContentStream(_reader(stored), workers, start, end)
+        stream = ContentStream(_reader(stored), ahead, start, end)
         try:
             found[number] = b"".join(stream) == _DATA[start:end]
         finally:
@@ -92,6 +92,6 @@ def test_many_streams_at_once_read_right(stored: Repository) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    workers.close()
+    ahead.close()
     assert found == dict.fromkeys(range(12), True)
-    assert workers.buffers.extra_used_count == 0
+    assert ahead.extra_used_count == 0

@@ -169,7 +169,8 @@ def rival(*, count: int = 3) -> Work:
     def work(world: World, wiring: Wiring, rng: random.Random) -> None:
         for _ in range(count):
             world.scheduler.step("look for queued images")
-            rows = world.database.raw.execute("SELECT id FROM images WHERE status = 'queued' ORDER BY id").fetchall()
+            query = "SELECT id FROM images WHERE status = 'queued' ORDER BY id"
+            rows = world.database.raw.execute(query).fetchall()
             if rows:
                 upload_again(world, wiring, rng.choice(rows)[0])
 

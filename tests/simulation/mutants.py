@@ -389,7 +389,7 @@ MUTANTS = (
     ),
     _mutant(
         "an image is claimed whatever its status",
-        "I1 I4 I6 I9 I10 E R",
+        "I1 I3 I4 I6 I9 I10 E R",
         scenarios.UPLOADS,
         Edit(
             "casimg.catalog.uploads:claim_queued",
@@ -403,7 +403,7 @@ MUTANTS = (
         "an edit during an upload is not noticed",
         "I10",
         scenarios.FAILED_UPLOADS,
-        Edit(_COMMIT, "for _ in range(revision - recorded_revision):", "for _ in ():"),
+        Edit("casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"),
         seeds=200,
     ),
     # Repack

@@ -22,8 +22,9 @@ from casimg.formats.pack import PACK_HEADER_SIZE
 from casimg.formats.record import decode_record
 from casimg.gc.plan import plan_collection
 from casimg.gc.waste import RepackRules
-from casimg.ids import PackId
+from casimg.ids import ImageId, PackId
 from casimg.pack.keys import pack_key
+from casimg.registry import NewEntry
 from casimg.repository import Repository
 from casimg.results.images import ByteRange
 from casimg.results.upkeep import CheckReport, GcReport
@@ -167,6 +168,13 @@ def _ready_put(world: World, repo: Repository) -> Task:
     return _expecting(world, data, Task("put", world.new_name("put"), source=world.source(data)))
 
 
+def _ready_upload(world: World, repo: Repository) -> Task:
+    """Register an image; its id is the task's value."""
+    data, name = disk(world.rng.randrange(1 << 30)), world.new_name("upload")
+    queued = repo.registry().create(NewEntry(name=name))
+    return _expecting(world, data, Task("upload", name, source=world.source(data), value=queued.id))
+
+
 def _ready_snapshot(world: World, repo: Repository) -> Task:
     parent = world.pick(repo)
     return _expecting(world, world.disks[parent], Task("snapshot", world.new_name("snap"), parent))
@@ -254,6 +262,10 @@ def _run_put(repo: Repository, task: Task) -> object:
     return repo.put(task.source, name=task.name)
 
 
+def _run_upload(repo: Repository, task: Task) -> object:
+    return repo.registry().upload(ImageId(task.value), task.source)
+
+
 def _run_snapshot(repo: Repository, task: Task) -> object:
     return repo.snapshot(task.parent, name=task.name)
 
@@ -330,6 +342,7 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("put", _ready_put, _run_put),
+        Operation("upload", _ready_upload, _run_upload),
         Operation("snapshot", _ready_snapshot, _run_snapshot),
         Operation("snapshot-disk", _ready_snapshot_disk, _run_snapshot_disk),
         Operation("delete", _ready_delete, _run_delete),
@@ -408,7 +421,10 @@ def again(world: World, task: Task) -> list[str]:
             return wrongs + world.truth.wrongs(repo) + check_wrongs(repo)  # which allows collection again
     with casimg.open(world.path) as repo:
         there = {image.name for image in repo.images()}
-    if task.operation in ("put", "snapshot", "snapshot-disk"):
+    if task.operation == "upload" and task.name not in there:
+        with casimg.open(world.path) as repo:
+            repo.plan_gc().execute()  # which makes the image of a dead upload queued
+    if task.operation in ("put", "upload", "snapshot", "snapshot-disk"):
         if task.name in there or (task.parent and task.parent not in there):
             return []
         world.truth.must[task.name] = digest(world.disks[task.name])

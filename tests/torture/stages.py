@@ -35,6 +35,7 @@ STAGES = (
     Stage("put: record stored, image not committed", "put", "backend", "put", "records/", "after"),
     Stage("put: in the commit", "put", "catalog", "write", "commit", "during"),
     Stage("put: committed, not answered", "put", "catalog", "write", "commit", "after"),
+    Stage("upload: record stored, image not committed", "upload", "backend", "put", "records/", "after"),
     Stage("snapshot: in the commit", "snapshot", "catalog", "write", "snapshot_row", "during"),
     Stage("snapshot: parent's packs noted", "snapshot-disk", "catalog", "write", "note_content", "after"),
     Stage("gc: record removed, rows not", "gc", "backend", "delete", "records/", "after"),

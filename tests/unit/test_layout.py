@@ -25,7 +25,8 @@ LAYERS = (
     | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"hashing", "metadef_loading", "metadefs", "opened", "registry", "tasks", "uploading", "workers"},
+    | {"buffers", "entry", "hashing", "metadef_loading", "metadefs", "opened", "read_ahead", "registry", "tasks"}
+    | {"uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch

@@ -384,3 +384,64 @@ def test_registered_images_have_statuses_of_their_own(catalog: Catalog) -> None:
     catalog.transaction(lambda connection: connection.execute(update(images).values(hidden=True)))
     assert catalog.image(put).hidden is True
     assert new_image().hidden is False
+
+
+# Staged data
+
+
+def stage(catalog: Catalog, image_id: ImageId) -> Upload:
+    """Keep data for a queued image aside."""
+    upload = Upload(catalog, image_id)
+    content = NewContent(upload.content_id, CONTENT_SIZE, 0, (TreeRow("plain", ROOT, CONTENT_SIZE),), {})
+    catalog.commit(upload.session_id, image_id, content, [], unique_name=False, is_staged=True)
+    return upload
+
+
+def adopt(catalog: Catalog, staged: Upload, recorded_revision: int) -> SessionId:
+    session_id = catalog.open_session("snapshot").session_id
+    catalog.transaction(
+        partial(
+            uploads.adopt_staged,
+            session_id=session_id,
+            image_id=staged.image_id,
+            content_id=staged.content_id,
+            virtual_size=None,
+            recorded_revision=recorded_revision,
+        )
+    )
+    return session_id
+
+
+def test_what_is_staged_becomes_the_images(catalog: Catalog) -> None:
+    """Staged data are kept by collections and no image's; an import makes them the image's, once, and notes edits."""
+    staged = stage(catalog, register(catalog))
+    row = catalog.image(staged.image_id)
+    assert (row.status, row.content_id, row.size) == ("uploading", None, None)
+    assert (catalog.dead_contents(), catalog.end_dead_saves(), catalog.images()) == ([], 0, [])
+    assert catalog.read(partial(uploads.staged_content, image_id=row.id)) == staged.content_id
+    assert catalog.read(partial(edits.usage_of, owner="p1")).staged_size == CONTENT_SIZE
+    edit(catalog, row.id, Edit(name="after the record"))
+    session_id = adopt(catalog, staged, row.revision)
+    row = catalog.image(staged.image_id)
+    assert (row.status, row.content_id, row.session_id) == ("active", staged.content_id, session_id)
+    assert waiting(catalog) == [row.id]
+    with pytest.raises(BadStatusError):
+        adopt(catalog, staged, row.revision)
+    assert catalog.is_committed(session_id, row.id)
+
+
+def test_what_was_staged_is_given_up(catalog: Catalog) -> None:
+    """Given up or deleted, staged data are reaped; an image given up is queued and takes data again."""
+    staged, gone = stage(catalog, register(catalog)), stage(catalog, register(catalog))
+    catalog.transaction(partial(uploads.unstage, image_id=staged.image_id))
+    with pytest.raises(BadStatusError):
+        catalog.transaction(partial(uploads.unstage, image_id=staged.image_id))
+    catalog.delete_image(gone.image_id)
+    with pytest.raises(ImageNotFoundError):
+        adopt(catalog, gone, 0)
+    catalog.forget_content(gone.image_id)
+    assert sorted(catalog.dead_contents()) == sorted([staged.content_id, gone.content_id])
+    assert all(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
+    Upload(catalog, staged.image_id).commit()
+    with pytest.raises(BadStatusError):
+        catalog.read(partial(uploads.staged_content, image_id=staged.image_id))
