@@ -14,7 +14,17 @@ from datetime import datetime
 from functools import partial
 
 from casimg.assemble import Patience
-from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, PackRow, examine, packs, reading
+from casimg.catalog import (
+    CLAIMED_STATUSES,
+    STORED_STATUSES,
+    ContentRow,
+    ImageRow,
+    MemberRow,
+    PackRow,
+    examine,
+    packs,
+    reading,
+)
 from casimg.catalog.members import members_of
 from casimg.errors import (
     CasimgError,
@@ -349,7 +359,7 @@ class _Check:
         statuses = self._wiring.catalog.image_sessions({record[0] for record in keys.values() if record is not None})
         for key, record in sorted(keys.items()):
             status = "unknown" if record is None else statuses.get(record[0], ("unknown", None))[0]
-            if status in ("unknown", "queued", "saving"):
+            if status in ("unknown", "queued", *CLAIMED_STATUSES):
                 what = f"{key} is of an image that is {status} here: an unfinished write, or a lost catalog"
                 self._findings.problems.append(Problem("record-unknown", what, lossy=False))
 

@@ -143,6 +143,24 @@ class ChangedMeanwhileError(ConflictError):
         super().__init__(f"image {image_id} was changed meanwhile; read it again")
 
 
+class ImageLockedError(ConflictError):
+    """Somebody else works at the image; `holder` is what they gave as their name."""
+
+    def __init__(self, image_id: str, holder: str) -> None:
+        self.image_id = image_id
+        self.holder = holder
+        super().__init__(f"image {image_id} is locked by {holder}")
+
+
+class NotLockedError(ConflictError):
+    """The image is not, or no more, locked by who says so."""
+
+    def __init__(self, image_id: str, holder: str) -> None:
+        self.image_id = image_id
+        self.holder = holder
+        super().__init__(f"image {image_id} is not locked by {holder}")
+
+
 class ProtectedImageError(ConflictError):
     def __init__(self, image_id: str) -> None:
         self.image_id = image_id

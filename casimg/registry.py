@@ -7,7 +7,7 @@ Threads: any number may use one Registry at once.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from casimg import updating, uploading
 from casimg.assemble import ContentReader
-from casimg.catalog import STORED_STATUSES, ImageRow, MemberRow, NewImage, UsageRow, edits, listing
+from casimg.catalog import STORED_STATUSES, ImageRow, MemberRow, NewImage, UsageRow, edits, listing, locks
 from casimg.catalog import contents as content_rows
 from casimg.catalog import members as member_rows
 from casimg.catalog import uploads as upload_rows
@@ -112,6 +112,7 @@ class Registry:
         size: int | None = None,
         parent_id: ImageId | None = None,
         inspect: Callable[[], Inspected] | None = None,
+        is_import: bool = False,
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> ImageRow:
@@ -122,6 +123,7 @@ class Registry:
             size: bytes that must come; None when nobody knows.
             parent_id: what the image was made from, if somebody knows.
             inspect: asked after the last byte and before the commit; what it raises cancels the upload.
+            is_import: whether the image shows `importing` meanwhile, not `saving`.
             progress, cancel: as `Repository.put`.
         Raises: NotQueuedError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile,
             SizeMismatchError, SourceError, CancelledError, NoSpaceError, TryAgainError.
@@ -137,6 +139,7 @@ class Registry:
             size=size,
             parent_id=parent_id,
             inspect=None if inspect is None else lambda: inspect().virtual_size,
+            status="importing" if is_import else "saving",
         )
 
     def stage(
@@ -148,7 +151,7 @@ class Registry:
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> ImageRow:
-        """Keep data for a queued image aside: it is `uploading` then, and `import_staged` makes them its own.
+        """Keep data for a queued image aside: it is `uploading` from then on; `import_staged` makes them its own.
 
         Staged data are stored as all others, known chunks once; after `recover` they are gone, and so is the image.
 
@@ -156,7 +159,7 @@ class Registry:
         """
         self._check_id(image_id)
         options = self._save_options(progress, cancel)
-        return uploading.upload(self._wiring, image_id, source, options, size=size, is_staged=True)
+        return uploading.upload(self._wiring, image_id, source, options, size=size, status="uploading")
 
     def import_staged(
         self, image_id: ImageId, *, inspect: "Callable[[ImageFile], Inspected] | None" = None
@@ -164,8 +167,9 @@ class Registry:
         """Make what was staged the image's data, which costs one row whatever the size; else it stays staged.
 
         Args:
-            inspect: given the data before; what it raises cancels.
-        Raises: ImageNotFoundError, BadStatusError when nothing is staged, NoSpaceError, TryAgainError.
+            inspect: given the data before, while the image is `importing`; what it raises cancels.
+        Raises: ImageNotFoundError, ImageDeletedError when it was deleted meanwhile, BadStatusError when nothing is
+            staged, NoSpaceError, TryAgainError.
         """
         from casimg.image_file import ImageFile  # noqa: PLC0415
 
@@ -182,8 +186,27 @@ class Registry:
         self._check_id(image_id)
         self._write(partial(upload_rows.unstage, image_id=image_id))
 
+    def lock(self, image_id: ImageId, name: str, value: str, *, status: str, beside: Mapping[str, str]) -> None:
+        """Give an image a property that it does not have yet, so that nobody else does; one update.
+
+        Args:
+            status: what the image must be.
+            beside: properties that it shall have too, whatever they were.
+        Raises: ImageNotFoundError, BadStatusError, ImageLockedError when it has the property.
+        """
+        self._change(
+            image_id,
+            partial(locks.lock, image_id=image_id, name=name, value=value, status=status, beside=beside),
+        )
+
+    def unlock(self, image_id: ImageId, name: str, value: str, *, beside: Mapping[str, str]) -> None:
+        """Take a property away that has this value, and set others. Raises: ImageNotFoundError, NotLockedError."""
+        self._change(image_id, partial(locks.unlock, image_id=image_id, name=name, value=value, beside=beside))
+
     def end_dead_uploads(self) -> int:
         """Make images queued again whose uploads died with their process; returns how many saves were ended.
+
+        Those whose import died have their data staged as before.
 
         A collection does it too. Of other hosts a process is taken for dead when it was silent for 15 minutes.
         """

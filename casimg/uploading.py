@@ -16,12 +16,14 @@ from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
 from casimg.catalog.members import members_of
 from casimg.catalog.uploads import (
+    ClaimedStatus,
     adopt_staged,
     beat_upload,
     check_queued,
     claim_queued,
+    claim_staged,
+    put_back_staged,
     release,
-    staged_content,
 )
 from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, TryAgainError
 from casimg.hashing import PassHashes
@@ -45,7 +47,7 @@ def upload(
     size: int | None = None,
     parent_id: ImageId | None = None,
     inspect: Callable[[], int | None] | None = None,
-    is_staged: bool = False,
+    status: ClaimedStatus = "saving",
 ) -> ImageRow:
     """Give a queued image its data; whatever fails, it is queued again and nothing is kept.
 
@@ -53,12 +55,13 @@ def upload(
         size: bytes that must come; None when nobody knows.
         parent_id: what the image was made from.
         inspect: asked after the last byte and before the commit for the virtual size; what it raises cancels.
-        is_staged: keep the data aside for `import_staged`; the image is `uploading` then.
+        status: what the image shows while data come; `uploading` keeps them aside for `import_staged`.
     Raises: ImageNotFoundError, NotQueuedError, ImageDeletedError when it was deleted meanwhile, SizeMismatchError,
         SourceError, CancelledError, NoSpaceError, TryAgainError, and what the source or `inspect` raise.
     """
     catalog = wiring.catalog
     chunker = wiring.chunker()
+    is_staged = status == "uploading"
     catalog.read(partial(check_queued, image_id=image_id))
     session = catalog.open_session("ingest")
     session_id = session.session_id
@@ -72,6 +75,7 @@ def upload(
                 image_id=image_id,
                 content_id=content_id,
                 parent_id=parent_id,
+                status=status,
             )
         )
         beat = partial(beat_upload, session_id=session_id, image_id=image_id)
@@ -98,13 +102,24 @@ def upload(
     return row
 
 
+class _Pulse:
+    """Says now and then that a session lives, whenever it is called. Threads: any; two at once may both say it."""
+
+    def __init__(self, heartbeat: Callable[[], object]) -> None:
+        self._heartbeat = heartbeat
+        self._beat_at_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._beat_at_s >= _HEARTBEAT_EVERY_S:
+            self._beat_at_s = time.monotonic()
+            self._heartbeat()
+
+
 def _living(parts: Iterator[bytes], heartbeat: Callable[[], object]) -> Iterator[bytes]:
-    """Say now and then that the session lives while parts come: a slow client takes hours for one segment."""
-    beat_at_s = time.monotonic()
+    """Say that the session lives while parts come: a slow client takes hours for one segment."""
+    pulse = _Pulse(heartbeat)
     for part in parts:
-        if time.monotonic() - beat_at_s >= _HEARTBEAT_EVERY_S:
-            beat_at_s = time.monotonic()
-            heartbeat()
+        pulse()
         yield part
 
 
@@ -115,13 +130,21 @@ def import_staged(
 
     Args:
         inspect: given the data, returns the virtual size; what it raises cancels.
-    Raises: ImageNotFoundError, BadStatusError when nothing is staged, NoSpaceError, TryAgainError.
+    Raises: ImageNotFoundError, ImageDeletedError when it was deleted meanwhile, BadStatusError when nothing is staged,
+        NoSpaceError, TryAgainError.
     """
     catalog = wiring.catalog
     session_id = catalog.open_session("snapshot").session_id
+    is_claimed = False
     try:
-        content_id = catalog.read(partial(staged_content, image_id=image_id))
-        virtual_size = None if inspect is None else inspect(wiring.reader(content_id))
+        content_id = catalog.transaction(partial(claim_staged, session_id=session_id, image_id=image_id))
+        is_claimed = True
+        if inspect is None:
+            virtual_size = None
+        else:
+            beat = partial(beat_upload, session_id=session_id, image_id=image_id)
+            pulse = _Pulse(partial(catalog.transaction, beat))
+            virtual_size = inspect(wiring.reader(content_id, on_read=pulse))
         content = catalog.content(content_id)
         new = catalog.image(image_id)
         new = replace(new, virtual_size=new.virtual_size if virtual_size is None else virtual_size)
@@ -140,8 +163,10 @@ def import_staged(
         except TryAgainError:
             if not catalog.is_committed(session_id, image_id):
                 raise
-    except BaseException:
-        wiring.end_session(session_id)
+    except BaseException as error:
+        _give_back(wiring, session_id, image_id, put_back_staged)
+        if isinstance(error, ImageNotFoundError) and error.ref == image_id and is_claimed:
+            raise ImageDeletedError(image_id, "image {} was deleted while it was imported") from error
         raise
     row = catalog.image(image_id)
     if row.revision != new.revision:
@@ -149,10 +174,10 @@ def import_staged(
     return row
 
 
-def _give_back(wiring: Wiring, session_id: SessionId, image_id: ImageId) -> None:
-    """End a failed upload; what fails here is only logged, and left for a collection."""
+def _give_back(wiring: Wiring, session_id: SessionId, image_id: ImageId, end: Callable[..., bool] = release) -> None:
+    """End a failed upload or import; what fails here is only logged, and left for a collection."""
     catalog = wiring.catalog
-    work = partial(release, session_id=session_id, image_id=image_id)
+    work = partial(end, session_id=session_id, image_id=image_id)
     try:
         if wiring.reserve.spend(lambda: catalog.transaction(work)):
             # It was not committed and never will be, so its record says what is not so.

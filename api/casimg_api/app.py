@@ -18,8 +18,10 @@ from casimg_api import (
     discovery,
     image_actions,
     image_data,
+    image_import,
     image_locations,
     image_members,
+    image_stage,
     image_tags,
     images,
     metadefs,
@@ -33,10 +35,12 @@ from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
 from casimg_api.cors import Cors
 from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
+from casimg_api.importing import Imports, end_dead
 from casimg_api.policy import Policy
 from casimg_api.requests import check_text, has_body
 from casimg_api.routes import Route
 from casimg_api.schemas import Schemas
+from casimg_api.stopping import at_stop
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -51,6 +55,8 @@ _log = logging.getLogger("casimg_api.app")
 ROUTES: Final[tuple[Route, ...]] = (
     *images.ROUTES,
     *image_data.ROUTES,
+    *image_stage.ROUTES,
+    *image_import.ROUTES,
     *image_members.ROUTES,
     *image_tags.ROUTES,
     *image_actions.ROUTES,
@@ -74,10 +80,11 @@ Responder = Callable[..., None]
 
 
 def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
-    """Return the service over an open repository; ends the tasks of servers that are gone. Raises: ConfigError."""
+    """Return the service over an open repository; ends what servers were at that are gone. Raises: ConfigError."""
+    registry = repository.registry()
     work = repository.tasks(config.task.task_time_to_live * 3600.0)
-    work.fail_dead()
-    return app_over(repository.registry(), repository.metadefs(), work, config)
+    end_dead(registry, work)
+    return app_over(registry, repository.metadefs(), work, config)
 
 
 def app_over(
@@ -85,7 +92,9 @@ def app_over(
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images))
+    imports = Imports(registry, work, config)
+    at_stop(imports.stop)
+    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

@@ -4,6 +4,7 @@ Keys that Glance has too are named as there and mean the same. `sample.toml`, sh
 with its default; a test holds the two together.
 """
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from casimg.errors import ConfigError
 CONFIG_SIZE_MAX: Final = 1 << 20
 _SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
+"""Ways of import that there are; there is one store, so `copy-image` only ever says so."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
 
 
@@ -101,6 +104,37 @@ class TaskConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportConfig:
+    """How data come in other ways than by an upload."""
+
+    enabled_import_methods: tuple[str, ...] = ("glance-direct", "web-download")
+    task_pool_threads: int = 16
+    connect_timeout_s: int = 30
+    read_timeout_s: int = 60
+    time_max_s: int = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadConfig:
+    """What of an image of another region is taken over."""
+
+    extra_properties: tuple[str, ...] = ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type")
+
+
+@dataclass(frozen=True, slots=True)
+class FilteringConfig:
+    """Where data may be fetched from; a list of what is allowed makes that of what is not count for nothing."""
+
+    allowed_schemes: tuple[str, ...] = ("http", "https")
+    disallowed_schemes: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    disallowed_hosts: tuple[str, ...] = ()
+    allowed_ports: tuple[int, ...] = (80, 443)
+    disallowed_ports: tuple[int, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """The repository's backend as a store of Glance."""
 
@@ -146,6 +180,9 @@ class Config:
     images: ImagesConfig = field(default_factory=ImagesConfig)
     data: DataConfig = field(default_factory=DataConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    image_import: ImportConfig = field(default_factory=ImportConfig)
+    import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
+    glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -180,7 +217,7 @@ class Config:
         return found if folder is None else found._below(folder)
 
     def _check(self, where: str) -> None:
-        server, auth = self.server, self.auth
+        server, auth, filtering = self.server, self.auth, self.import_filtering_opts
         bounds = (
             ("server.port", server.port, 0, 65535),
             ("server.workers", server.workers, 1, 1024),
@@ -192,6 +229,12 @@ class Config:
             ("images.api_limit_max", self.images.api_limit_max, 1, 1 << 20),
             ("data.image_size_cap", self.data.image_size_cap, 1, 1 << 62),
             ("task.task_time_to_live", self.task.task_time_to_live, 0, 1 << 20),
+            ("image_import.task_pool_threads", self.image_import.task_pool_threads, 1, 1024),
+            ("image_import.connect_timeout_s", self.image_import.connect_timeout_s, 1, 3600),
+            ("image_import.read_timeout_s", self.image_import.read_timeout_s, 1, 3600),
+            ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
+            *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
+            *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
@@ -201,6 +244,17 @@ class Config:
             binary_size(self.data.user_storage_quota)
         except ValueError as error:
             raise ConfigError(where, f"data.user_storage_quota: {error}") from None
+        for method in self.image_import.enabled_import_methods:
+            if method not in IMPORT_METHODS:
+                known = ", ".join(IMPORT_METHODS)
+                raise ConfigError(where, f"image_import.enabled_import_methods: {method!r} is none of {known}")
+        if "glance-download" in self.image_import.enabled_import_methods and auth.mode != "keystone":
+            raise ConfigError(where, "glance-download asks with tokens of Keystone, so auth.mode must be keystone")
+        for network in filtering.allowed_networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigError(where, f"import_filtering_opts.allowed_networks: {error}") from None
         if auth.mode == "tokens" and not auth.tokens_file:
             raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
         if auth.mode == "keystone" and not auth.keystone:

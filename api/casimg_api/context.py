@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from casimg.metadefs import Metadefs
     from casimg.tasks import Tasks
     from casimg_api.config import Config
+    from casimg_api.importing import Imports
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
@@ -56,6 +57,7 @@ class Services:
     config: "Config"
     policy: "Policy"
     schemas: "Schemas"
+    imports: "Imports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class Call:
     @property
     def tasks(self) -> "Tasks":
         return self.services.tasks
+
+    @property
+    def imports(self) -> "Imports":
+        return self.services.imports
 
     @property
     def config(self) -> "Config":

@@ -52,8 +52,8 @@ def is_disabled(config: Config) -> bool:
 
 
 def import_methods(call: Call) -> None:
-    """GET /info/import: no method of import is enabled."""
-    value: list[str] = []
+    """GET /info/import: the methods that are enabled."""
+    value = list(call.config.image_import.enabled_import_methods)
     methods = {"description": "Import methods available.", "type": "array", "value": value}
     send_json(call, {"import-methods": methods})
 

@@ -1,7 +1,7 @@
 """`/v2/images/{id}/file`: bytes in, bytes out."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from casimg.catalog import ImageRow
@@ -14,7 +14,7 @@ from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, par
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
-from casimg_api.inspection import FormatRules, Inspection
+from casimg_api.inspection import inspection_of
 from casimg_api.quota import size_limits
 from casimg_api.requests import is_chunked, query
 from casimg_api.routes import Route
@@ -27,14 +27,23 @@ OCTETS: Final = "application/octet-stream"
 _SIZE_DIGITS_MAX: Final = 19
 
 
+Keeping = Callable[[Call, str, int | None, UploadBody], None]
+"""Does something with the data of a request: the call, the image's id, bytes that are announced, the body."""
+
+
 def upload(call: Call, image_id: str) -> None:
     """PUT file: give a queued image its data; whatever goes wrong, it is queued again."""
+    receive(call, image_id, _keep)
+
+
+def receive(call: Call, image_id: str, keep: Keeping) -> None:
+    """Take the data that a request brings, and answer with nothing. Raises: HttpError."""
     if call.req.content_type is None or call.req.content_type.partition(";")[0].strip().lower() != OCTETS:
         raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
     declared = _declared_size(call)
     body = UploadBody(call.req.env["wsgi.input"], _body_length(call))
     try:
-        _receive(call, image_id, declared, body)
+        keep(call, image_id, declared, body)
     except ClientGoneError as error:
         _log.info("upload.client_gone image=%s request_id=%s why=%s", image_id, call.request_id, error)
         raise HttpError(400, "The client disconnected before all data had come.") from None
@@ -44,7 +53,7 @@ def upload(call: Call, image_id: str) -> None:
     send_nothing(call)
 
 
-def _receive(call: Call, image_id: str, declared: int | None, body: UploadBody) -> None:
+def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> None:
     _check_store(call)
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "upload_image", row)
@@ -52,7 +61,7 @@ def _receive(call: Call, image_id: str, declared: int | None, body: UploadBody) 
     limits = size_limits(call)
     for limit in limits:
         limit.check(declared or 0)
-    body.look(limits, _inspection(call, row))
+    body.look(limits, inspection_of(row, call.config.data))
 
     def inspect() -> Inspected:
         # Others may have used up the quota since; what is certain is only known here.
@@ -107,19 +116,6 @@ def _check_ready(row: ImageRow) -> None:
     missing = [name for name in ("disk_format", "container_format") if not getattr(row, name)]
     if missing:
         raise HttpError(400, f"Properties {', '.join(missing)} must be set prior to saving data.")
-
-
-def _inspection(call: Call, row: ImageRow) -> Inspection | None:
-    """Return what looks at the bytes; only bare ones are those of a disk."""
-    if row.container_format != "bare" or row.disk_format is None:
-        return None
-    data = call.config.data
-    rules = FormatRules(
-        require_match=data.require_image_format_match,
-        gpt_nonfatal=data.gpt_safety_checks_nonfatal,
-        vmdk_types=[kind.lower() for kind in data.vmdk_allowed_types],
-    )
-    return Inspection(row.disk_format, rules)
 
 
 def _parent(call: Call, row: ImageRow) -> ImageId | None:

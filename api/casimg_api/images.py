@@ -74,6 +74,9 @@ def create(call: Call) -> None:
     )
     send_json(call, image_view(row, call.config.store), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
+    methods = call.config.image_import.enabled_import_methods
+    if methods:
+        call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
     if call.config.store.multi_store:
         call.resp.set_header("OpenStack-image-store-ids", call.config.store.id)
 

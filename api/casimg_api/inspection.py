@@ -8,7 +8,7 @@ parts; once all have seen what they need, the rest is only counted.
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from oslo_utils.imageutils.format_inspector import (
     ALL_FORMATS,
@@ -19,6 +19,9 @@ from oslo_utils.imageutils.format_inspector import (
     VMDKInspector,
 )
 
+from casimg.catalog import ImageRow
+from casimg_api.config import DataConfig
+
 _log = logging.getLogger("casimg_api.inspection")
 
 HEAD_SIZE: Final = 1 << 20
@@ -28,6 +31,14 @@ _TEXT_PROBE_SIZE: Final = 64
 _VIRTUAL_SIZE_MAX: Final = (1 << 63) - 1
 _COUNTED: Final = ("raw", "gpt")
 """Formats whose virtual size is that of the file."""
+
+
+class SizedFile(Protocol):
+    """A file of known size, read from its beginning."""
+
+    @property
+    def size(self) -> int: ...
+    def read(self, size: int, /) -> bytes | None: ...
 
 
 class FormatRefusedError(Exception):
@@ -82,6 +93,15 @@ class Inspection:
             self._begin()
             view = view[room:]
         self._eat(view, _PIECE_SIZE)
+
+    @property
+    def has_seen_enough(self) -> bool:
+        """Whether the rest is only counted."""
+        return self._begun and not self._asking
+
+    def pass_over(self, size: int) -> None:
+        """Count bytes that need not be seen: after `has_seen_enough`."""
+        self.size += size
 
     def finish(self) -> int | None:
         """Decide, once all bytes were seen, and return the virtual size; None when it is not known.
@@ -172,6 +192,29 @@ class Inspection:
             raise FormatRefusedError("Image failed safety checks") from None
         if isinstance(found, VMDKInspector) and found.vmdktype not in self._rules.vmdk_types:
             raise FormatRefusedError("Image failed safety checks")
+
+
+def inspection_of(row: ImageRow, config: DataConfig) -> Inspection | None:
+    """Return what looks at an image's bytes; only bare ones are those of a disk."""
+    if row.container_format != "bare" or row.disk_format is None:
+        return None
+    rules = FormatRules(
+        require_match=config.require_image_format_match,
+        gpt_nonfatal=config.gpt_safety_checks_nonfatal,
+        vmdk_types=[kind.lower() for kind in config.vmdk_allowed_types],
+    )
+    return Inspection(row.disk_format, rules)
+
+
+def inspect_file(file: SizedFile, inspection: Inspection) -> int | None:
+    """Return the virtual size of what is in a file, of which no more is read than its format needs.
+
+    Raises: FormatRefusedError.
+    """
+    while not inspection.has_seen_enough and (part := file.read(HEAD_SIZE)):
+        inspection.feed(part)
+    inspection.pass_over(file.size - inspection.size)
+    return inspection.finish()
 
 
 def _matches(inspector: FileInspector) -> bool:

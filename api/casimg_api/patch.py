@@ -44,7 +44,8 @@ FIELD_OF: Final = {
 
 _DEPTHS: Final = {"locations": {"add": 2, "remove": 2, "replace": 1}}
 _FORMATS: Final = frozenset({"disk_format", "container_format"})
-_OPEN_FOR_FORMATS: Final = frozenset({"queued", "importing"})
+_OPEN_FOR_FORMATS: Final = frozenset({"queued"})
+"""Statuses in which formats may change; Glance lets them while data that were inspected by them are imported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,23 @@ Sizes are plain bytes, as clients see them: what is shared or compressed counts 
 
 from functools import partial
 
-from casimg_api.config import binary_size
+from casimg_api.config import DataConfig, binary_size
 from casimg_api.context import Call
+from casimg_api.ports import RegistryPort
 from casimg_api.upload_body import SizeLimit
 
 
 def size_limits(call: Call) -> list[SizeLimit]:
     """Return what an upload of this caller must stay within, as it is at this moment."""
-    data = call.config.data
+    return limits_of(call.registry, call.config.data, call.caller.project_id)
+
+
+def limits_of(registry: RegistryPort, data: DataConfig, project: str | None) -> list[SizeLimit]:
+    """Return what new data of a project must stay within, as it is at this moment."""
     limits = [SizeLimit(data.image_size_cap, partial(_too_large, data.image_size_cap))]
     quota = binary_size(data.user_storage_quota)
-    project = call.caller.project_id
     if quota and project is not None:
-        left = max(0, quota - call.registry.usage(project).size)
+        left = max(0, quota - registry.usage(project).size)
         limits.append(SizeLimit(left, partial(_over_quota, left)))
     return limits
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from casimg_api.stopping import stop_all
+
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
@@ -54,8 +56,13 @@ def serve(
         "keepalive": KEEPALIVE_S,
         "control_socket_disable": True,
         "when_ready": partial(_limit_idleness, idle_timeout_s),
+        "worker_exit": _stop_work,
     }
     _Server(make, options).run()
+
+
+def _stop_work(_arbiter: Any, _worker: Any) -> None:
+    stop_all()
 
 
 def _limit_idleness(idle_timeout_s: int, arbiter: Any) -> None:

@@ -18,9 +18,10 @@ from casimg.catalog.rows import (
     TreeRow,
     UsageRow,
 )
-from casimg.catalog.schema import STORED_STATUSES
+from casimg.catalog.schema import CLAIMED_STATUSES, STORED_STATUSES
 
 __all__ = [
+    "CLAIMED_STATUSES",
     "STORED_STATUSES",
     "Catalog",
     "CatalogTotals",

@@ -26,7 +26,7 @@ from casimg.catalog.rows import (
     RepoRow,
     SessionRow,
 )
-from casimg.catalog.schema import backends, repo
+from casimg.catalog.schema import CLAIMED_STATUSES, backends, repo
 from casimg.catalog.schema import sessions as sessions_table
 from casimg.catalog.transaction import TRY_COUNT_MAX, Database
 from casimg.errors import (
@@ -405,7 +405,10 @@ class Catalog:
                 return False
             # Not images.session_id: a newer record may be the image's by now. Only the commit closes a session before
             # its caller does.
-            return images.image_by_id(connection, image_id).status not in ("saving", "queued")
+            row = images.image_by_id(connection, image_id)
+            if row.status in CLAIMED_STATUSES:
+                return row.session_id != session_id
+            return row.status != "queued"
 
         try:
             return self.transaction(work)

@@ -92,9 +92,9 @@ def dead_contents(connection: Connection) -> list[ContentId]:
     used = select(images.c.id).where(
         images.c.status != "deleted",
         or_(images.c.content_id == contents.c.content_id, images.c.staged_content_id == contents.c.content_id),
-        # What a dead session was saving is dead too.
+        # What a dead session was saving is dead too; what it was importing had come before.
         or_(
-            images.c.status != "saving",
+            contents.c.state == "complete",
             images.c.session_id.in_(select(sessions.c.session_id).where(sessions.c.state == "open")),
         ),
     )

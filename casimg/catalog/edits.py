@@ -29,7 +29,7 @@ from casimg.errors import (
 from casimg.ids import ImageId
 
 _FORMATS: Final = ("disk_format", "container_format")
-_FORMLESS_STATUSES: Final = ("queued", "importing")
+_FORMLESS_STATUSES: Final = ("queued",)
 _COLUMNS: Final = (
     *("name", "disk_format", "container_format", "owner", "visibility"),
     *("protected", "hidden", "min_disk", "min_ram"),
@@ -203,7 +203,7 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
     staged = connection.execute(
         select(func.sum(contents.c.size))
         .select_from(images.join(contents, contents.c.content_id == images.c.staged_content_id))
-        .where(*mine, images.c.status == "uploading")
+        .where(*mine, images.c.status.in_(("uploading", "importing")))
     ).scalar()
     uploading = sum(counts.get(status, 0) for status in ("saving", "uploading", "importing"))
     # A sum of 64-bit integers is a decimal on servers.

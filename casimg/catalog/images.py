@@ -10,6 +10,7 @@ from casimg.catalog.outbox import note_change
 from casimg.catalog.packs import hold_packs, lock_repo
 from casimg.catalog.rows import ImageRow, NewContent, NewImage
 from casimg.catalog.schema import (
+    CLAIMED_STATUSES,
     content_hashes,
     content_packs,
     content_trees,
@@ -60,7 +61,7 @@ def commit(
     Args:
         recorded_revision: what the record that was put says, for an image that may be edited while it is saved; when
             it is behind by now, the outbox says so.
-        is_staged: the image keeps the content aside and becomes `uploading`, for `uploads.adopt_staged` to finish.
+        is_staged: the image keeps the content aside and is `uploading` without a session, for an import to finish.
     Raises: SessionFencedError, NameTakenError, PackGoneError, CatalogDamagedError; all mean roll back.
     """
     if not close_session(connection, session_id):
@@ -68,11 +69,12 @@ def commit(
     now = now_us(connection)
     done = connection.execute(
         update(images)
-        .where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)
+        .where(images.c.id == image_id, images.c.status.in_(CLAIMED_STATUSES), images.c.session_id == session_id)
         .values(
             status="uploading" if is_staged else "active",
             content_id=None if is_staged else content.content_id,
             staged_content_id=content.content_id if is_staged else None,
+            session_id=None if is_staged else session_id,
             updated_at=now,
         )
     )

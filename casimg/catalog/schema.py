@@ -52,6 +52,9 @@ IMAGE_STATUSES = (
 STORED_STATUSES = ("active", "deactivated")
 """Of images that have a content and a record."""
 
+CLAIMED_STATUSES = ("saving", "uploading", "importing")
+"""Of images that a session works at, which they name; `uploading` without one has its data kept aside."""
+
 MEMBER_STATUSES = ("pending", "accepted", "rejected")
 
 

@@ -1,16 +1,17 @@
 """Data for an image that is there already: claimed before, given back when the save fails. Functions take a connection.
 
 A claim is one counted update, so of two uploads one wins. It counts as a change: of the records that saves of one image
-may leave, each has a revision of its own, and the last one's is the greatest.
+may leave, each has a revision of its own, and the last one's is the greatest. The image names the session that claimed
+it and shows in its status for what: to save data, to keep them aside for an import, or to import them.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from casimg.catalog.engine import now_us
 from casimg.catalog.images import note_changes_since
-from casimg.catalog.schema import contents, images, sessions
+from casimg.catalog.schema import CLAIMED_STATUSES, contents, images, sessions
 from casimg.catalog.sessions import beat, close_session
 from casimg.errors import (
     BadStatusError,
@@ -23,14 +24,22 @@ from casimg.ids import ContentId, ImageId, SessionId
 
 _DELETED = "image {} was deleted while its data came"
 
+ClaimedStatus = Literal["saving", "uploading", "importing"]
+
 
 def claim_queued(
-    connection: Connection, session_id: SessionId, image_id: ImageId, content_id: ContentId, parent_id: ImageId | None
+    connection: Connection,
+    session_id: SessionId,
+    image_id: ImageId,
+    content_id: ContentId,
+    parent_id: ImageId | None,
+    status: ClaimedStatus = "saving",
 ) -> None:
-    """Q1: a queued image is now being saved by the session, with a pending content.
+    """Q1: a queued image is now the session's, with a pending content.
 
     Args:
         parent_id: what it was made from; None leaves what it says.
+        status: what it shows meanwhile.
     Raises: SessionFencedError, ImageNotFoundError, NotQueuedError.
     """
     beat(connection, session_id)
@@ -45,7 +54,7 @@ def claim_queued(
         update(images)
         .where(images.c.id == image_id, images.c.status == "queued")
         .values(
-            status="saving",
+            status=status,
             session_id=session_id,
             staged_content_id=content_id,
             revision=images.c.revision + 1,
@@ -74,10 +83,8 @@ def beat_upload(connection: Connection, session_id: SessionId, image_id: ImageId
 
 
 def check_claimed(connection: Connection, session_id: SessionId, image_id: ImageId) -> None:
-    """Raise ImageDeletedError when an image is no longer being saved by the session; the commit decides for good."""
-    claimed = select(images.c.id).where(
-        images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id
-    )
+    """Raise ImageDeletedError when an image is not the session's any more; the commit decides for good."""
+    claimed = select(images.c.id).where(_is_claimed(image_id, session_id))
     if connection.execute(claimed).first() is None:
         raise ImageDeletedError(image_id, _DELETED)
 
@@ -90,20 +97,64 @@ def release(connection: Connection, session_id: SessionId, image_id: ImageId) ->
     close_session(connection, session_id)
     done = connection.execute(
         update(images)
-        .where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)
+        .where(_is_claimed(image_id, session_id))
         .values(status="queued", session_id=None, staged_content_id=None, updated_at=now_us(connection))
     )
     return bool(done.rowcount == 1)
 
 
+def _is_claimed(image_id: ImageId, session_id: SessionId) -> ColumnElement[bool]:
+    return (
+        (images.c.id == image_id) & images.c.status.in_(CLAIMED_STATUSES) & (images.c.session_id == session_id)
+    )
+
+
 def staged_content(connection: Connection, image_id: ImageId) -> ContentId:
     """Return the content that an image keeps aside. Raises: ImageNotFoundError, BadStatusError when there is none."""
-    row = connection.execute(select(images.c.status, images.c.staged_content_id).where(images.c.id == image_id)).first()
+    columns = (images.c.status, images.c.session_id, images.c.staged_content_id)
+    row = connection.execute(select(*columns).where(images.c.id == image_id)).first()
     if row is None or row.status == "deleted":
         raise ImageNotFoundError(image_id)
-    if row.status != "uploading" or row.staged_content_id is None:
+    if row.status != "uploading" or row.session_id is not None or row.staged_content_id is None:
         raise BadStatusError(image_id, row.status, "nothing is staged for it")
     return ContentId(row.staged_content_id)
+
+
+def claim_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> ContentId:
+    """Q5: an image that keeps data aside is now being imported by the session; returns their content.
+
+    Raises: SessionFencedError, ImageNotFoundError, BadStatusError.
+    """
+    beat(connection, session_id)
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, _is_staged())
+        .values(
+            status="importing",
+            session_id=session_id,
+            revision=images.c.revision + 1,
+            updated_at=now_us(connection),
+        )
+    )
+    if done.rowcount != 1:
+        staged_content(connection, image_id)
+        raise BadStatusError(image_id, "importing", "claimed by another import")
+    found = connection.execute(select(images.c.staged_content_id).where(images.c.id == image_id)).scalar_one()
+    return ContentId(found)
+
+
+def put_back_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> bool:
+    """Q6: end a failed import; what was staged stays so.
+
+    Returns: False when the image is not this session's any more.
+    """
+    close_session(connection, session_id)
+    done = connection.execute(
+        update(images)
+        .where(images.c.id == image_id, images.c.status == "importing", images.c.session_id == session_id)
+        .values(status="uploading", session_id=None, updated_at=now_us(connection))
+    )
+    return bool(done.rowcount == 1)
 
 
 def adopt_staged(
@@ -114,46 +165,62 @@ def adopt_staged(
     virtual_size: int | None,
     recorded_revision: int,
 ) -> None:
-    """Q5: what was staged becomes the image's, which is active; closes the session.
+    """Q7: what was staged becomes the image's, which is active; closes the session that claimed it.
 
-    Raises: SessionFencedError, ImageNotFoundError, BadStatusError; all mean roll back.
+    Raises: SessionFencedError, ImageNotFoundError when it was deleted meanwhile; both mean roll back.
     """
     if not close_session(connection, session_id):
         raise SessionFencedError(session_id)
     done = connection.execute(
         update(images)
-        .where(images.c.id == image_id, images.c.status == "uploading", images.c.staged_content_id == content_id)
+        .where(
+            images.c.id == image_id,
+            images.c.status == "importing",
+            images.c.session_id == session_id,
+            images.c.staged_content_id == content_id,
+        )
         .values(
             status="active",
             content_id=content_id,
             staged_content_id=None,
-            session_id=session_id,
             virtual_size=virtual_size,
             updated_at=now_us(connection),
         )
     )
     if done.rowcount != 1:
-        staged_content(connection, image_id)
-        raise BadStatusError(image_id, "uploading", "something else was staged meanwhile")
+        raise ImageNotFoundError(image_id)
     note_changes_since(connection, image_id, recorded_revision)
 
 
 def unstage(connection: Connection, image_id: ImageId) -> None:
-    """Q6: give up what was staged; the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
+    """Q8: give up what was staged; the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
     done = connection.execute(
         update(images)
-        .where(images.c.id == image_id, images.c.status == "uploading")
-        .values(status="queued", session_id=None, staged_content_id=None, updated_at=now_us(connection))
+        .where(images.c.id == image_id, _is_staged())
+        .values(status="queued", staged_content_id=None, updated_at=now_us(connection))
     )
     if done.rowcount != 1:
         staged_content(connection, image_id)
 
 
+def _is_staged() -> ColumnElement[bool]:
+    return (images.c.status == "uploading") & images.c.session_id.is_(None)
+
+
 def end_dead_saves(connection: Connection) -> int:
-    """Q3: end what sessions no longer open were saving: registered images are queued again, others deleted."""
+    """Q3: end what sessions no longer open were saving: registered images are queued again, others deleted.
+
+    What they were importing had come before, and is staged as it was.
+    """
     now = now_us(connection)
     over = select(sessions.c.session_id).where(sessions.c.state != "open")
-    dead = (images.c.status == "saving", images.c.session_id.in_(over))
+    dead = (images.c.status.in_(CLAIMED_STATUSES), images.c.session_id.in_(over))
+    whole = select(contents.c.content_id).where(contents.c.state == "complete")
+    staged = connection.execute(
+        update(images)
+        .where(*dead, images.c.staged_content_id.in_(whole))
+        .values(status="uploading", session_id=None, updated_at=now)
+    )
     queued = connection.execute(
         update(images)
         .where(*dead, images.c.registered)
@@ -165,16 +232,19 @@ def end_dead_saves(connection: Connection) -> int:
         .where(*dead, images.c.registered.is_(False))
         .values(status="deleted", deleted_at=now, updated_at=now)
     )
-    return int(queued.rowcount) + int(deleted.rowcount)
+    return int(staged.rowcount) + int(queued.rowcount) + int(deleted.rowcount)
 
 
 __all__ = [
+    "ClaimedStatus",
     "adopt_staged",
     "beat_upload",
     "check_claimed",
     "check_queued",
     "claim_queued",
+    "claim_staged",
     "end_dead_saves",
+    "put_back_staged",
     "release",
     "staged_content",
     "unstage",

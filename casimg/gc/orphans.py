@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from casimg.backend.base import ListsPartials
-from casimg.catalog import STORED_STATUSES
+from casimg.catalog import CLAIMED_STATUSES, STORED_STATUSES
 from casimg.errors import NotFoundError
 from casimg.ids import ImageId, PackId
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, record_of_key
@@ -120,7 +120,7 @@ def _explained(wiring: Wiring, names: Iterable[str]) -> set[str]:
         if record is None:
             continue
         status, session_id = sessions.get(record[0], ("unknown", None))
-        if status in (*STORED_STATUSES, "saving") and session_id == record[1]:
+        if status in (*STORED_STATUSES, *CLAIMED_STATUSES) and session_id == record[1]:
             found.add(name)
     return found
 

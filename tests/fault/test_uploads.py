@@ -15,6 +15,7 @@ import casimg
 from casimg.catalog.schema import sessions
 from casimg.errors import (
     BackendUnavailableError,
+    BadStatusError,
     CancelledError,
     CasimgError,
     CatalogBusyError,
@@ -327,4 +328,80 @@ def test_a_backend_that_is_gone_leaves_the_image_to_a_collection(repo: Repositor
     repo._wiring.backend, repo._wiring.catalog, repo._wiring.index = real, catalog, index
     assert status(registry, image_id) == "queued"
     assert registry.upload(image_id, parts()).status == "active"
+    assert repo.check(read_data=True).problems == ()
+
+
+def test_whichever_call_of_an_import_fails_what_was_staged_is_there(tmp_path: Path) -> None:
+    """With any one call of an import failing, before, in or after acting, the data are staged still, or the image's."""
+    casimg.create(tmp_path / "r", chunk_size=4096).close()
+    statuses: list[str] = []
+    number = 1
+    while True:
+        left = [number]
+
+        def fail(call: Call, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise CatalogBusyError("test") if call.part == "catalog" else BackendUnavailableError("test", "test")
+
+        with casimg.open(tmp_path / "r") as repo:
+            image_id = repo.registry().create(NewEntry()).id
+            repo.registry().stage(image_id, parts())
+        error = None
+        with casimg.open(tmp_path / "r") as repo:
+            watch_parts(repo._wiring, fail)
+            try:
+                repo.registry().import_staged(image_id)
+            except CasimgError as caught:
+                error = caught
+        with casimg.open(tmp_path / "r") as repo:
+            registry = repo.registry()
+            registry.end_dead_uploads()
+            found = status(registry, image_id)
+            statuses.append(found)
+            assert found in (("active",) if error is None else ("uploading", "importing", "active"))
+            repo.plan_gc().execute()
+            if status(registry, image_id) == "uploading":
+                registry.import_staged(image_id)
+            with registry.open_image(image_id) as file:
+                assert file.read() == DATA
+            assert repo.check(read_data=True).problems == ()
+        if left[0] > 0:
+            break
+        number += 1
+    assert set(statuses) >= {"uploading", "active"}
+
+
+IMPORT = (
+    "import casimg, sys, time\n"
+    "def wait(file):\n"
+    "    print('claimed', flush=True)\n"
+    "    time.sleep(600)\n"
+    "with casimg.open(sys.argv[1]) as repo:\n"
+    "    repo.registry().import_staged(sys.argv[2], inspect=wait)\n"
+)
+
+
+def test_a_killed_import_leaves_what_was_staged(repo: Repository) -> None:
+    """After kill -9 the data are staged as before, also for collections; they can be imported or given up."""
+    registry = repo.registry()
+    image_id = registry.create(NewEntry(name="image")).id
+    registry.stage(image_id, parts())
+    command = [sys.executable, "-c", IMPORT, str(repo.path), image_id]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "claimed\n"
+    assert status(registry, image_id) == "importing"
+    with pytest.raises(BadStatusError):
+        registry.import_staged(image_id)
+    with pytest.raises(BadStatusError):
+        registry.unstage(image_id)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    repo.plan_gc().execute()
+    assert status(registry, image_id) == "uploading"
+    assert registry.import_staged(image_id).status == "active"
+    with registry.open_image(image_id) as file:
+        assert file.read() == DATA
     assert repo.check(read_data=True).problems == ()

@@ -211,7 +211,7 @@ MUTANTS = (
         scenarios.CANCELLED_WRITER,
         Edit(
             _COMMIT,
-            '.where(images.c.id == image_id, images.c.status == "saving", images.c.session_id == session_id)',
+            ".where(images.c.id == image_id, images.c.status.in_(CLAIMED_STATUSES), images.c.session_id == session_id)",
             ".where(images.c.id == image_id)",
         ),
     ),

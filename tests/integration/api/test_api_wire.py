@@ -209,8 +209,8 @@ def test_schemas(alice: Client) -> None:
 
 
 def test_info(alice: Client, admin: Client) -> None:
-    """What is off says so as Glance says it."""
-    methods = {"description": "Import methods available.", "type": "array", "value": []}
+    """Methods of import are told; what is off says so as Glance says it."""
+    methods = {"description": "Import methods available.", "type": "array", "value": ["glance-direct", "web-download"]}
     assert alice.get("/v2/info/import").json == {"import-methods": methods}
     assert alice.get("/v2/info/stores").status == 404
     assert admin.get("/v2/info/stores/detail").status == 404

@@ -67,3 +67,17 @@ def test_paths_are_beside_the_file(tmp_path: Path) -> None:
     config = Config.load(path)
     assert (config.repository.path, config.policy.policy_file) == (str(tmp_path / "repo"), "/etc/policy.yaml")
     assert config.auth.tokens_file == ""
+
+
+def test_imports_are_configured_whole() -> None:
+    """Methods that there are not, networks and ports that are none, and tokens without a Keystone are errors."""
+    for document in (
+        {"image_import": {"enabled_import_methods": ["carrier-pigeon"]}},
+        {"image_import": {"enabled_import_methods": ["glance-download"]}},
+        {"image_import": {"task_pool_threads": 0}},
+        {"import_filtering_opts": {"allowed_networks": ["10.0.0.1/8"]}},
+        {"import_filtering_opts": {"allowed_ports": [0]}},
+        {"import_filtering_opts": {"allowed_ports": ["80"]}},
+    ):
+        with pytest.raises(ConfigError):
+            Config.of(document, "test")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from casimg.catalog import Catalog, NewContent, NewImage, TreeRow, edits, members, outbox, uploads
+from casimg.catalog import Catalog, NewContent, NewImage, TreeRow, edits, locks, members, outbox, uploads
 from casimg.catalog.changes import image_behind
 from casimg.catalog.edits import Edit
 from casimg.catalog.schema import images
@@ -18,9 +18,11 @@ from casimg.errors import (
     ChangedMeanwhileError,
     ImageDeletedError,
     ImageExistsError,
+    ImageLockedError,
     ImageNotFoundError,
     MemberExistsError,
     MemberNotFoundError,
+    NotLockedError,
     NotQueuedError,
     SessionFencedError,
     TagNotFoundError,
@@ -397,8 +399,15 @@ def stage(catalog: Catalog, image_id: ImageId) -> Upload:
     return upload
 
 
-def adopt(catalog: Catalog, staged: Upload, recorded_revision: int) -> SessionId:
+def claim(catalog: Catalog, staged: Upload) -> SessionId:
+    """Begin to import what is staged."""
     session_id = catalog.open_session("snapshot").session_id
+    work = partial(uploads.claim_staged, session_id=session_id, image_id=staged.image_id)
+    assert catalog.transaction(work) == staged.content_id
+    return session_id
+
+
+def adopt(catalog: Catalog, staged: Upload, session_id: SessionId, recorded_revision: int) -> None:
     catalog.transaction(
         partial(
             uploads.adopt_staged,
@@ -409,7 +418,6 @@ def adopt(catalog: Catalog, staged: Upload, recorded_revision: int) -> SessionId
             recorded_revision=recorded_revision,
         )
     )
-    return session_id
 
 
 def test_what_is_staged_becomes_the_images(catalog: Catalog) -> None:
@@ -420,14 +428,83 @@ def test_what_is_staged_becomes_the_images(catalog: Catalog) -> None:
     assert (catalog.dead_contents(), catalog.end_dead_saves(), catalog.images()) == ([], 0, [])
     assert catalog.read(partial(uploads.staged_content, image_id=row.id)) == staged.content_id
     assert catalog.read(partial(edits.usage_of, owner="p1")).staged_size == CONTENT_SIZE
+    session_id = claim(catalog, staged)
+    row = catalog.image(staged.image_id)
+    assert (row.status, row.session_id, catalog.is_committed(session_id, row.id)) == ("importing", session_id, False)
+    assert (catalog.dead_contents(), catalog.end_dead_saves()) == ([], 0)
+    with pytest.raises(BadStatusError):
+        claim(catalog, staged)
     edit(catalog, row.id, Edit(name="after the record"))
-    session_id = adopt(catalog, staged, row.revision)
+    adopt(catalog, staged, session_id, row.revision)
     row = catalog.image(staged.image_id)
     assert (row.status, row.content_id, row.session_id) == ("active", staged.content_id, session_id)
     assert waiting(catalog) == [row.id]
-    with pytest.raises(BadStatusError):
-        adopt(catalog, staged, row.revision)
+    with pytest.raises(SessionFencedError):
+        adopt(catalog, staged, session_id, row.revision)
     assert catalog.is_committed(session_id, row.id)
+
+
+def test_a_dead_import_leaves_what_was_staged(catalog: Catalog) -> None:
+    """An import that fails, or whose session is fenced, leaves the image with its staged data; the session is over."""
+    staged = stage(catalog, register(catalog))
+    failed = claim(catalog, staged)
+    work = partial(uploads.put_back_staged, session_id=failed, image_id=staged.image_id)
+    assert (catalog.transaction(work), catalog.transaction(work)) == (True, False)
+    dead = claim(catalog, staged)
+    catalog.fence_stale(heartbeat_age_s=-1)
+    assert (catalog.dead_contents(), catalog.end_dead_saves()) == ([], 1)
+    with pytest.raises(SessionFencedError):
+        adopt(catalog, staged, dead, 0)
+    assert catalog.read(partial(uploads.staged_content, image_id=staged.image_id)) == staged.content_id
+    row = catalog.image(staged.image_id)
+    adopt(catalog, staged, claim(catalog, staged), row.revision)
+    assert catalog.image(staged.image_id).status == "active"
+
+
+@pytest.mark.parametrize("status", ["uploading", "importing"])
+def test_a_dead_upload_shows_what_for_and_is_queued_again(catalog: Catalog, status: uploads.ClaimedStatus) -> None:
+    """Data that were to be kept aside, or fetched, and never came leave a queued image, and their content dead."""
+    image_id = register(catalog)
+    session_id, content_id = catalog.open_session("ingest").session_id, new_content_id()
+    claimed = partial(
+        uploads.claim_queued,
+        session_id=session_id,
+        image_id=image_id,
+        content_id=content_id,
+        parent_id=None,
+        status=status,
+    )
+    catalog.transaction(claimed)
+    assert (catalog.image(image_id).status, catalog.dead_contents()) == (status, [])
+    with pytest.raises(BadStatusError):
+        catalog.transaction(partial(uploads.unstage, image_id=image_id))
+    with pytest.raises(BadStatusError):
+        catalog.transaction(partial(uploads.claim_staged, session_id=session_id, image_id=image_id))
+    catalog.fence_stale(heartbeat_age_s=-1)
+    assert catalog.end_dead_saves() == 1
+    assert (catalog.image(image_id).status, catalog.dead_contents()) == ("queued", [content_id])
+
+
+def test_a_property_is_a_lock(catalog: Catalog) -> None:
+    """Who gives an image of the right status a property first holds it; only its value takes it away."""
+    image_id = register(catalog)
+    lock = partial(locks.lock, image_id=image_id, name="by", status="queued", beside={"why": ""})
+    catalog.transaction(partial(lock, value="one"))
+    with pytest.raises(ImageLockedError) as caught:
+        catalog.transaction(partial(lock, value="two"))
+    assert caught.value.holder == "one"
+    assert catalog.image(image_id).properties == {"by": "one", "why": ""}
+    unlock = partial(locks.unlock, image_id=image_id, name="by", beside={"why": "done"})
+    with pytest.raises(NotLockedError):
+        catalog.transaction(partial(unlock, value="two"))
+    catalog.transaction(partial(unlock, value="one"))
+    assert catalog.image(image_id).properties == {"why": "done"}
+    stage(catalog, image_id)
+    with pytest.raises(BadStatusError):
+        catalog.transaction(partial(lock, value="two"))
+    catalog.delete_image(image_id)
+    with pytest.raises(ImageNotFoundError):
+        catalog.transaction(partial(lock, value="two"))
 
 
 def test_what_was_staged_is_given_up(catalog: Catalog) -> None:
@@ -438,7 +515,7 @@ def test_what_was_staged_is_given_up(catalog: Catalog) -> None:
         catalog.transaction(partial(uploads.unstage, image_id=staged.image_id))
     catalog.delete_image(gone.image_id)
     with pytest.raises(ImageNotFoundError):
-        adopt(catalog, gone, 0)
+        claim(catalog, gone)
     catalog.forget_content(gone.image_id)
     assert sorted(catalog.dead_contents()) == sorted([staged.content_id, gone.content_id])
     assert all(catalog.reap_content(content_id) for content_id in catalog.dead_contents())

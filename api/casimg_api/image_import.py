@@ -1,0 +1,198 @@
+"""`POST /v2/images/{id}/import`: what was staged, or what is at a URL, becomes the image's data, in the background."""
+
+from typing import Any, Final
+
+from casimg.catalog import ImageRow
+from casimg.catalog.task_rows import NewTask
+from casimg.errors import BadStatusError, CasimgError, ImageLockedError
+from casimg_api.answers import send_nothing
+from casimg_api.context import Call
+from casimg_api.errors import HttpError
+from casimg_api.fetch_rules import FetchRefusedError, UnknownHostError
+from casimg_api.images import visible_image
+from casimg_api.importing import LOCK, TASK_TYPE, Job, end_dead
+from casimg_api.remote_images import RemoteImage, remote_image
+from casimg_api.requests import json_object
+from casimg_api.routes import Route
+from casimg_api.rules import is_uuid
+
+_STATUSES: Final = {
+    "glance-direct": "uploading",
+    "web-download": "queued",
+    "glance-download": "queued",
+    "copy-image": "active",
+}
+"""What an image must be for each method."""
+
+
+def import_image(call: Call, image_id: str) -> None:
+    """POST import: check, lock the image, enter a task; 202."""
+    body = json_object(call)
+    method = _method(call, body)
+    name = method["name"]
+    row = visible_image(call, image_id)
+    if _is_busy(row, name) or LOCK in row.properties:
+        # It may be left over from a process that is gone.
+        end_dead(call.registry, call.tasks)
+        row = visible_image(call, image_id)
+    _check_image(row, name)
+    remote = _remote(call, method) if name == "glance-download" else None
+    call.policy.enforce_on_image(call.caller, "copy_image" if name == "copy-image" else "modify_image", row)
+    _break_stale_lock(call, row)
+    stores = _stores(call, body)
+    if name == "copy-image":
+        _copy(call, row, body)
+        return
+    if not body.get("all_stores_must_succeed", True) and not call.config.store.multi_store:
+        raise HttpError(400, "All_stores_must_succeed can only be set with enabled_backends")
+    uri = _checked_uri(call, method) if name == "web-download" else None
+    _begin(call, row, body, stores, uri, remote)
+    send_nothing(call, 202)
+
+
+def _method(call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the method that a body asks for. Raises: HttpError 400."""
+    if "method" not in body:
+        raise HttpError(400, "Import request requires a 'method' field.")
+    method = body["method"]
+    if not isinstance(method, dict) or "name" not in method:
+        raise HttpError(400, "Import request requires a 'name' field.")
+    if method["name"] not in call.config.image_import.enabled_import_methods:
+        raise HttpError(400, f"Unknown import method name '{method['name']}'.")
+    for key in ("all_stores_must_succeed", "all_stores"):
+        if not isinstance(body.get(key, False), bool):
+            raise HttpError(400, f"'{key}' must be boolean value only")
+    return method
+
+
+def _check_image(row: ImageRow, name: str) -> None:
+    """Raise 409 for an image that cannot be the method's now."""
+    if _is_busy(row, name):
+        if row.status == "active":
+            raise HttpError(409, "Image with status active cannot be target for import")
+        if name == "copy-image":
+            raise HttpError(409, "Only images with status active can be targeted for copying")
+        if name == "glance-direct":
+            raise HttpError(409, "Image needs to be staged before 'glance-direct' method can be used")
+        raise HttpError(409, f"Image needs to be in 'queued' state to use '{name}' method")
+    for field in ("container_format", "disk_format"):
+        if not getattr(row, field):
+            raise HttpError(409, f"'{field}' needs to be set before import")
+
+
+def _is_busy(row: ImageRow, name: str) -> bool:
+    """Tell whether an image is something else than a method needs; staged data are those that have come whole."""
+    return row.status != _STATUSES[name] or (row.status == "uploading" and row.session_id is not None)
+
+
+def _break_stale_lock(call: Call, row: ImageRow) -> None:
+    """Raise 409 while an import works at the image; one that nothing was heard of is forgotten."""
+    holder = row.properties.get(LOCK)
+    if holder is None:
+        return
+    if not call.imports.is_stale(holder):
+        raise HttpError(409, "Image has active task")
+    call.imports.break_lock(row.id, holder)
+
+
+def _stores(call: Call, body: dict[str, Any]) -> list[str | None]:
+    """Return the stores to import to, as tasks tell them. Raises: HttpError 400, 409."""
+    store = call.config.store
+    if not store.multi_store:
+        return [None]
+    header = call.req.get_header("X-Image-Meta-Store")
+    if body.get("all_stores", False):
+        if "stores" in body or header is not None:
+            raise HttpError(
+                400, "All_stores parameter can't be used with x-image-meta-store header or stores parameter"
+            )
+        return [store.id]
+    if "stores" in body and header is not None:
+        raise HttpError(400, "Stores parameter and x-image-meta-store header can't be both specified")
+    asked = body.get("stores", [store.id if header is None else header])
+    if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+        raise HttpError(400, "'stores' must be a list of names")
+    for name in asked:
+        if name != store.id:
+            raise HttpError(409, f"Unknown scheme '{name}' found in URI")
+    return [store.id]
+
+
+def _copy(call: Call, row: ImageRow, body: dict[str, Any]) -> None:
+    """Answer that there is nothing to copy: the image is in the one store that there is. Raises: HttpError 400."""
+    if not body.get("all_stores", False):
+        raise HttpError(400, f"Image is already present at store '{call.config.store.id}'")
+    send_nothing(call, 202)
+
+
+def _checked_uri(call: Call, method: dict[str, Any]) -> str:
+    """Return a URL that may be fetched, as far as can be told now. Raises: HttpError 400."""
+    uri = method.get("uri")
+    if not isinstance(uri, str):
+        raise HttpError(400, "URI for web-download does not pass filtering: it is missing")
+    try:
+        call.imports.rules.addresses(call.imports.rules.place(uri))
+    except UnknownHostError:
+        pass  # its name may have an address in a moment; else the task fails
+    except FetchRefusedError as error:
+        raise HttpError(400, f"URI for web-download does not pass filtering: {error}") from None
+    return uri
+
+
+def _remote(call: Call, method: dict[str, Any]) -> RemoteImage:
+    """Return the image of another region that is asked for. Raises: HttpError 400."""
+    for key in ("glance_region", "glance_image_id"):
+        if key not in method:
+            raise HttpError(400, f"'{key}' needs to be set for glance-download import method")
+    image_id, region = method["glance_image_id"], method["glance_region"]
+    interface = method.setdefault("glance_service_interface", "public")
+    if not isinstance(image_id, str) or not is_uuid(image_id):
+        raise HttpError(400, f"Remote image id does not look like a UUID: {image_id}")
+    if not isinstance(region, str) or interface not in ("public", "internal", "admin"):
+        raise HttpError(400, "'glance_region' must be a name, 'glance_service_interface' public, internal or admin")
+    return remote_image(call.req.env, region, image_id, interface)
+
+
+def _begin(
+    call: Call,
+    row: ImageRow,
+    body: dict[str, Any],
+    stores: list[str | None],
+    uri: str | None,
+    remote: RemoteImage | None,
+) -> None:
+    """Lock the image for a new task, and have it done. Raises: HttpError 409, 503."""
+    caller = call.caller
+    task = call.tasks.create(
+        NewTask(
+            type=TASK_TYPE,
+            owner=caller.project_id,
+            user_id=caller.user_id,
+            request_id=call.request_id,
+            image_id=row.id,
+            input={"image_id": row.id, "import_req": body, "backend": stores},
+        )
+    )
+    store = ",".join(name for name in stores if name is not None)
+    job = Job(row.id, task.id, uri, caller.project_id, store, remote)
+    try:
+        call.imports.lock(job, row.status)
+        try:
+            call.imports.begin(job)
+        except HttpError:
+            call.imports.unlock(job, has_failed=False)
+            raise
+    except ImageLockedError:
+        call.tasks.fail(task.id, "another import was faster")
+        raise HttpError(
+            409, f"New operation on image '{row.id}' is not permitted as prior operation is still in progress"
+        ) from None
+    except BadStatusError as error:
+        call.tasks.fail(task.id, str(error))
+        raise HttpError(409, str(error)) from None
+    except (HttpError, CasimgError):
+        call.tasks.fail(task.id, "it could not be begun")
+        raise
+
+
+ROUTES: Final = (Route("POST", "/images/{image_id}/import", import_image),)
