@@ -5,6 +5,7 @@ tempest that is in passed.txt passed, and all tests of clients.
 """
 
 import argparse
+import contextlib
 import signal
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=("tempest", "clients"), help="run one half")
     parser.add_argument("--regex", help="tests of tempest to run, instead of all; nothing is compared then")
     parser.add_argument("--write", action="store_true", help="take the result over: passed.txt and docs/http-api.md")
-    parser.add_argument("--hold", action="store_true", help="start the servers, say where they are, and wait for Ctrl-C")
+    parser.add_argument(
+        "--hold", action="store_true", help="start the servers, say where they are, and wait for Ctrl-C"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="folder of the run, kept; it must not exist")
     parser.add_argument("--programs", type=Path, metavar="FOLDER", default=ROOT / ".servers" / "glance")
     options = parser.parse_args(arguments)
@@ -56,10 +59,9 @@ def _hold(found: Site, programs: Programs) -> int:
     with found.images("held", {}):
         print(f"{found.openrc()}\nexport {SITE_VARIABLE}={found.described(programs)}\nexport PATH={programs.bin}:$PATH")
         print("# Ctrl-C ends it", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            return 0
+    return 0
 
 
 def _run(found: Site, programs: Programs, options: argparse.Namespace, seconds: dict[str, float]) -> int:
@@ -81,9 +83,7 @@ def _run(found: Site, programs: Programs, options: argparse.Namespace, seconds: 
     return _judge(joined(runs), programs, options, seconds) or clients_code
 
 
-def _judge(
-    outcomes: list[Outcome], programs: Programs, options: argparse.Namespace, seconds: dict[str, float]
-) -> int:
+def _judge(outcomes: list[Outcome], programs: Programs, options: argparse.Namespace, seconds: dict[str, float]) -> int:
     comparison = compared(outcomes, () if options.regex else report.expected())
     installed = versions(programs)
     result = programs.folder / "run.json"

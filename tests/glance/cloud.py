@@ -37,7 +37,7 @@ class Cloud:
     people: Mapping[str, Mapping[str, str]]
     bin: Path
 
-    def credentials(self, user: str) -> dict[str, str]:
+    def credentials(self, user: str) -> dict[str, Any]:
         """Return what a client of Keystone asks for."""
         person = self.people[user]
         return {

@@ -79,7 +79,10 @@ def tables(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
         *(f"| {profile.name} | {profile.about} |" for profile in PROFILES),
         "",
     ]
-    for state, title in (("failed", "Failed, with the last line that tempest printed"), ("skipped", "Skipped, as tempest says")):
+    for state, title in (
+        ("failed", "Failed, with the last line that tempest printed"),
+        ("skipped", "Skipped, as tempest says"),
+    ):
         by_reason: dict[str, list[str]] = {}
         for outcome in outcomes:
             if outcome.state == state:

@@ -53,12 +53,16 @@ def config_text(repository: Path, identity: Keystone, settings: Settings) -> str
 
 @contextmanager
 def serving(folder: Path, name: str, config: str, port: int) -> Iterator[None]:
-    """Run `casimg serve` on a port of loopback until the end of the block; its configuration and log are in a folder."""
+    """Run `casimg serve` until the end of the block; its configuration and log are in a folder."""
     path = folder / f"{name}.toml"
     path.write_text(config)
     command = [sys.executable, "-m", "casimg", "serve", "--config", path, "--host", "127.0.0.1", "--port", port]
     with running(
-        ending_with_us(command), lambda: _is_healthy(port), folder / f"{name}.log", folder=folder, environ=clean_environ()
+        ending_with_us(command),
+        lambda: _is_healthy(port),
+        folder / f"{name}.log",
+        folder=folder,
+        environ=clean_environ(),
     ):
         yield
 

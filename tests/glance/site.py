@@ -1,4 +1,4 @@
-"""The whole site on loopback: Keystone, two casimg servers on one repository, a web server; and what clients need of it."""
+"""The whole site on loopback: Keystone, two casimg servers on one repository, a web server."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,11 @@ class Site:
     repository: Path
     port: int
     remote_port: int
-    web_url: str
+    web_port: int
+
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
 
     @property
     def image_url(self) -> str:
@@ -33,7 +37,10 @@ class Site:
     @contextmanager
     def images(self, name: str, settings: Settings) -> Iterator[None]:
         """Run casimg with settings until the end of the block, as two servers on one repository."""
-        config = config_text(self.repository, self.identity, settings)
+        fetched = {"allowed_ports": [self.web_port, self.remote_port], "allowed_networks": ["127.0.0.0/8"]}
+        imports = {"enabled_import_methods": ["glance-direct", "web-download", "glance-download"]}
+        always: Settings = {"image_import": imports, "import_filtering_opts": fetched}
+        config = config_text(self.repository, self.identity, {**always, **settings})
         with (
             serving(self.folder, f"casimg-{name}", config, self.port),
             serving(self.folder, f"casimg-{name}-remote", config, self.remote_port),
@@ -43,7 +50,9 @@ class Site:
     def described(self, programs: Programs) -> Path:
         """Write what clients need to know of the site into a file; returns its path."""
         path = self.folder / "site.json"
-        people = {user: {"project": project, "password": password_of(user)} for user, (project, _roles) in PEOPLE.items()}
+        people = {
+            user: {"project": project, "password": password_of(user)} for user, (project, _roles) in PEOPLE.items()
+        }
         document: dict[str, Any] = {
             "auth_url": self.identity.url,
             "image_url": self.image_url,
@@ -74,8 +83,8 @@ def site(programs: Programs, folder: Path) -> Iterator[Site]:
     """Run everything but casimg until the end of the block, on free ports."""
     with ExitStack() as stack:
         identity = stack.enter_context(keystone(programs, folder / "keystone"))
-        web_url = stack.enter_context(serving_files(free_port()))
-        found = Site(folder, identity, make_repository(folder), free_port(), free_port(), web_url)
+        found = Site(folder, identity, make_repository(folder), free_port(), free_port(), free_port())
+        stack.enter_context(serving_files(found.web_port))
         remote_url = f"http://127.0.0.1:{found.remote_port}"
         furnish(identity, {"image": found.image_url, REMOTE_SERVICE: remote_url})
         yield found

@@ -72,7 +72,9 @@ def test_data_are_taken_once(alice: Any, data: bytes) -> None:
 def test_updates(alice: Any, data: bytes) -> None:
     """images.update changes attributes, adds properties and removes them."""
     image = stored(alice, data, colour="red", shape="round")
-    changed = alice.images.update(image.id, remove_props=["colour"], name="db", min_ram=512, shape="square", size_note="s")
+    changed = alice.images.update(
+        image.id, remove_props=["colour"], name="db", min_ram=512, shape="square", size_note="s"
+    )
     assert (changed.name, changed.min_ram, changed.shape, changed.size_note) == ("db", 512, "square", "s")
     assert "colour" not in changed
     with pytest.raises(exc.HTTPForbidden):
@@ -115,7 +117,9 @@ def test_members(alice: Any, bob: Any, data: bytes) -> None:
     assert alice.image_members.create(image.id, project).status == "pending"
     with pytest.raises(exc.HTTPConflict):
         alice.image_members.create(image.id, project)
-    assert [found.id for found in bob.images.list(filters={"member_status": "pending", "visibility": "shared"})] == [image.id]
+    assert [found.id for found in bob.images.list(filters={"member_status": "pending", "visibility": "shared"})] == [
+        image.id
+    ]
     assert bob.image_members.update(image.id, project, "accepted").status == "accepted"
     assert [(found.member_id, found.status) for found in alice.image_members.list(image.id)] == [(project, "accepted")]
     assert b"".join(bob.images.data(image.id)) == data

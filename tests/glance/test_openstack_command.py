@@ -19,7 +19,9 @@ def names(rows: Any) -> list[str]:
 
 def test_what_is_saved_is_what_was_created(cloud: Cloud, disk: Path, data: bytes, tmp_path: Path) -> None:
     """image create --file, show and save: the same bytes, with size, md5 and sha512 told."""
-    made = create(cloud, "alice", disk, "--min-disk", 1, "--min-ram", 64, "--property", "os_distro=debian", "--tag", "one")
+    made = create(
+        cloud, "alice", disk, "--min-disk", 1, "--min-ram", 64, "--property", "os_distro=debian", "--tag", "one"
+    )
     shown = cloud.openstack("alice", "image", "show", made["id"])
     assert (shown["status"], shown["size"], shown["checksum"]) == ("active", len(data), hashlib.md5(data).hexdigest())
     assert (shown["disk_format"], shown["container_format"], shown["visibility"]) == ("raw", "bare", "shared")

@@ -66,7 +66,12 @@ def test_ranges(alice: Any, disk: Path, data: bytes) -> None:
     """A range of an image is exactly those bytes, from the beginning, the middle and the end."""
     image = stored(alice, disk)
     size = len(data)
-    for asked, begin, end in (("0-0", 0, 1), ("4096-8191", 4096, 8192), (f"{size - 10}-", size - 10, size), ("-7", size - 7, size)):
+    for asked, begin, end in (
+        ("0-0", 0, 1),
+        ("4096-8191", 4096, 8192),
+        (f"{size - 10}-", size - 10, size),
+        ("-7", size - 7, size),
+    ):
         answer = alice.image.get(f"/images/{image.id}/file", headers={"Range": f"bytes={asked}"})
         assert answer.status_code == 206
         assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/{size}"

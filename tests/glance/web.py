@@ -17,7 +17,7 @@ def raw_image() -> bytes:
 
 
 def qcow2_image() -> bytes:
-    """Return an empty disk of 1 MiB as qemu-img makes it: header, table and block of counts, an empty table of clusters."""
+    """Return an empty disk of 1 MiB as qemu-img makes it: header, table and block of counts, a table of clusters."""
     head = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 16, _VIRTUAL_SIZE)
     head += struct.pack(">IIQQIIQ", 0, 1, 3 * _CLUSTER_SIZE, _CLUSTER_SIZE, 1, 0, 0)
     head += struct.pack(">QQQII", 0, 0, 0, 4, 104)
@@ -30,13 +30,13 @@ FILES = {"/image.raw": raw_image(), "/image.qcow2": qcow2_image()}
 
 
 @contextmanager
-def serving_files(port: int) -> Iterator[str]:
-    """Serve FILES until the end of the block; yields the URL before their names."""
+def serving_files(port: int) -> Iterator[None]:
+    """Serve FILES until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         server.shutdown()
         server.server_close()

@@ -65,7 +65,12 @@ def test_runs_are_joined() -> None:
 
 def test_comparison() -> None:
     """Lost is what should pass and failed, was skipped or is gone; gained is what passed unexpected."""
-    outcomes = [Outcome("a", "passed"), Outcome("b", "failed", "E"), Outcome("c", "skipped", "s"), Outcome("d", "passed")]
+    outcomes = [
+        Outcome("a", "passed"),
+        Outcome("b", "failed", "E"),
+        Outcome("c", "skipped", "s"),
+        Outcome("d", "passed"),
+    ]
     comparison = compared(outcomes, ["a", "b", "c", "gone"])
     assert [(lost.test, lost.state) for lost in comparison.lost] == [
         ("b", "failed"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.processes import ending_with_us, running
+from tests.servers.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
@@ -32,7 +32,9 @@ def is_there(pid: int) -> bool:
 
 def test_a_server_ends_with_its_block(tmp_path: Path) -> None:
     """It runs in the block, its output is in the log, and after the block it is gone."""
-    with running(["sh", "-c", "echo $$; exec sleep 60"], lambda: (tmp_path / "log").stat().st_size > 0, tmp_path / "log"):
+    with running(
+        ["sh", "-c", "echo $$; exec sleep 60"], lambda: (tmp_path / "log").stat().st_size > 0, tmp_path / "log"
+    ):
         pid = int((tmp_path / "log").read_text())
         assert is_there(pid)
     assert not is_there(pid)
@@ -52,7 +54,9 @@ def test_a_server_that_does_not_start(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv of util-linux is missing")
 def test_a_server_ends_with_a_killed_parent() -> None:
     """SIGKILL leaves no time for the end of a block; the server ends all the same."""
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == -9, done.stderr
     end_s = time.monotonic() + 30
     while is_there(int(done.stdout)) and time.monotonic() < end_s:
