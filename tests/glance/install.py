@@ -15,6 +15,8 @@ HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 ADMIN_PASSWORD = "only-for-tests-on-loopback"
 REGION = "RegionOne"
+GLANCE = "glance==33.0.0"
+"""Not installed: its wheel has the standard metadata definitions, which tests of tempest expect to be there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Programs:
         """Keystone's database and keys, after bootstrap."""
         return self.folder / "keystone"
 
+    @property
+    def definitions(self) -> Path:
+        """The wheel with the standard metadata definitions."""
+        return next((self.folder / "wheels").glob("glance-*.whl"))
+
 
 def install(folder: Path) -> Programs:
     """Return the programs below a folder; installs them with pip when they or their versions are not the wanted ones.
@@ -44,7 +51,7 @@ def install(folder: Path) -> Programs:
     """
     programs = Programs(folder)
     stamp = folder / "installed"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + GLANCE.encode() + sys.version.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return programs
     print(f"installing Keystone, tempest and clients below {folder}", flush=True)
@@ -53,6 +60,8 @@ def install(folder: Path) -> Programs:
     run_checked([sys.executable, "-m", "venv", folder / "venv"], folder)
     pip = [programs.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run_checked([*pip, "-r", REQUIREMENTS], folder)
+    download = [programs.python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder / "wheels", GLANCE]
+    run_checked(download, folder)
     _make_template(programs)
     stamp.write_text(wanted)
     return programs

@@ -50,6 +50,8 @@ def outcomes_of(listed: Iterable[str], events: Iterable[Mapping[str, Any]]) -> l
     of_class: dict[str, Outcome] = {}
     found: list[Outcome] = []
     for event in events:
+        if event["status"] == "exists":  # a worker tells what it will run
+            continue
         state = _STATES.get(event["status"], "failed")
         name = plain_name(event["id"])
         outcome = Outcome(name, state, _reason(event, state), event["seconds"])

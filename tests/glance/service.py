@@ -17,10 +17,12 @@ Settings = Mapping[str, Mapping[str, Any]]
 """Sections of a server's configuration."""
 
 
-def make_repository(folder: Path) -> Path:
-    """Make a repository in a folder, as users do."""
+def make_repository(folder: Path, definitions: Path) -> Path:
+    """Make a repository in a folder, with the standard metadata definitions, as users do."""
     path = folder / "repository"
-    run_checked([sys.executable, "-m", "casimg", "init", path], folder, clean_environ())
+    casimg = [sys.executable, "-m", "casimg"]
+    run_checked([*casimg, "init", path], folder, clean_environ())
+    run_checked([*casimg, "--repo", path, "metadefs", "load", definitions], folder, clean_environ())
     return path
 
 

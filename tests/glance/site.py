@@ -37,7 +37,7 @@ class Site:
     @contextmanager
     def images(self, name: str, settings: Settings) -> Iterator[None]:
         """Run casimg with settings until the end of the block, as two servers on one repository."""
-        fetched = {"allowed_ports": [self.web_port, self.remote_port], "allowed_networks": ["127.0.0.0/8"]}
+        fetched = {"allowed_ports": [self.web_port, self.port], "allowed_networks": ["127.0.0.0/8"]}
         imports = {"enabled_import_methods": ["glance-direct", "web-download", "glance-download"]}
         always: Settings = {"image_import": imports, "import_filtering_opts": fetched}
         config = config_text(self.repository, self.identity, {**always, **settings})
@@ -83,7 +83,7 @@ def site(programs: Programs, folder: Path) -> Iterator[Site]:
     """Run everything but casimg until the end of the block, on free ports."""
     with ExitStack() as stack:
         identity = stack.enter_context(keystone(programs, folder / "keystone"))
-        found = Site(folder, identity, make_repository(folder), free_port(), free_port(), free_port())
+        found = Site(folder, identity, make_repository(folder, programs.definitions), free_port(), free_port(), free_port())
         stack.enter_context(serving_files(found.web_port))
         remote_url = f"http://127.0.0.1:{found.remote_port}"
         furnish(identity, {"image": found.image_url, REMOTE_SERVICE: remote_url})

@@ -102,6 +102,7 @@ def run_suite(
     )
     stestr = programs.bin / "stestr"
     regex = regex or profile.regex
+    run_checked([stestr, "init"], work, environ)
     listed = [line for line in run_checked([stestr, "list", regex], work, environ).split() if "." in line]
     if not listed:
         raise SystemExit(f"tempest has no test that is called {regex}")

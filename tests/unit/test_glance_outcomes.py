@@ -13,7 +13,7 @@ def event(name: str, status: str, **texts: str) -> Mapping[str, Any]:
 
 def test_a_test_of_its_own_event() -> None:
     """Each listed test gets the state of its event; names lose the attributes behind them."""
-    events = [event("m.C.a[id-1,smoke]", "success"), event("m.C.b[id-2]", "fail", traceback="Traceback:\n  x\nE: no\n")]
+    events = [event("m.C.a[id-1,smoke]", "success"), event("m.C.b[id-2]", "exists"), event("m.C.b[id-2]", "fail", traceback="Traceback:\n  x\nE: no\n")]
     assert outcomes_of(["m.C.a[id-1,smoke]", "m.C.b[id-2]"], events) == [
         Outcome("m.C.a", "passed", "", 1.5),
         Outcome("m.C.b", "failed", "E: no", 1.5),
@@ -50,7 +50,8 @@ def test_a_class_that_does_not_clean_up() -> None:
 
 def test_silence_is_failure() -> None:
     """A listed test of which nothing is heard has failed; so has one with a status that nobody knows."""
-    states = {found.test: found.state for found in outcomes_of(["m.C.a", "m.D.b"], [event("m.D.b", "inprogress")])}
+    events = [event("m.C.a", "exists"), event("m.D.b", "inprogress")]
+    states = {found.test: found.state for found in outcomes_of(["m.C.a", "m.D.b"], events)}
     assert states == {"m.C.a": "failed", "m.D.b": "failed"}
 
 
