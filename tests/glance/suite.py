@@ -38,6 +38,17 @@ PROFILES = (
         options={"image-feature-enabled": {"image_format_enforcement": "false"}},
         regex=r"^tempest\.api\.image\.v2\.test_images\.ListUserImagesTest\.",
     ),
+    Profile(
+        "stores",
+        "the repository is shown as one of several stores (`store.multi_store`), and `copy-image` is a way of import",
+        settings={
+            "store": {"multi_store": True},
+            "image_import": {
+                "enabled_import_methods": ["glance-direct", "web-download", "glance-download", "copy-image"]
+            },
+        },
+        regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
+    ),
 )
 
 
