@@ -88,7 +88,7 @@ def keystone(programs: Programs, folder: Path) -> Iterator[Keystone]:
     conf = folder / "keystone.conf"
     conf.write_text(keystone_conf(folder))
     environ = clean_environ(OS_KEYSTONE_CONFIG_DIR=str(folder), OS_KEYSTONE_CONFIG_FILES=str(conf))
-    # One process: the cache of tokens is in its memory. One thread: SQLite locks out transactions that run beside others.
+    # One process: the cache of tokens is in its memory. One thread: of two writers SQLite refuses one.
     gunicorn = [programs.bin / "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "1"]
     where = ["--bind", f"127.0.0.1:{port}", "tests.glance.keystone_app:application"]
     found = Keystone(port)

@@ -83,7 +83,9 @@ def site(programs: Programs, folder: Path) -> Iterator[Site]:
     """Run everything but casimg until the end of the block, on free ports."""
     with ExitStack() as stack:
         identity = stack.enter_context(keystone(programs, folder / "keystone"))
-        found = Site(folder, identity, make_repository(folder, programs.definitions), free_port(), free_port(), free_port())
+        found = Site(
+            folder, identity, make_repository(folder, programs.definitions), free_port(), free_port(), free_port()
+        )
         stack.enter_context(serving_files(found.web_port))
         remote_url = f"http://127.0.0.1:{found.remote_port}"
         furnish(identity, {"image": found.image_url, REMOTE_SERVICE: remote_url})

@@ -40,13 +40,8 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository is shown as one of several stores (`store.multi_store`), and `copy-image` is a way of import",
-        settings={
-            "store": {"multi_store": True},
-            "image_import": {
-                "enabled_import_methods": ["glance-direct", "web-download", "glance-download", "copy-image"]
-            },
-        },
+        "the repository is shown as one of several stores (`store.multi_store`)",
+        settings={"store": {"multi_store": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
     ),
 )
