@@ -17,6 +17,7 @@ help:
 	@echo "make demo [IMAGES=\"a.raw b.qcow2\"]  build real images, store them, get them back, compare"
 	@echo "make test                          all tests that need no server"
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
+	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
@@ -70,6 +71,12 @@ $(VENV)/sql.stamp: $(VENV)/test.stamp
 
 test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
+
+# A venv of its own below .servers: Keystone, tempest, clients.
+.PHONY: test-glance
+test-glance: $(VENV)/test.stamp
+	$(BIN)/python -m tests.glance
+
 # Without root, power cuts and full disks are left out, and the summary says so.
 MINUTES ?= 10
 SEED ?= 1
@@ -166,4 +173,4 @@ docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
 
 clean:
-	rm -rf $(VENV) torture.json .demo .bench build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) torture.json .demo .bench .servers build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

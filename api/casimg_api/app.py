@@ -102,7 +102,7 @@ def app_over(registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", c
 def router(services: Services, routes: Iterable[Route] = ROUTES) -> "falcon.App[falcon.Request, falcon.Response]":
     """Return the application that knows all routes below /v2, and callers from the environ."""
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
-    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.strip_url_path_trailing_slash = False  # no path of Glance ends in one
     app.add_error_handler(Exception, _on_error)
     app.add_error_handler(falcon.HTTPError, _on_error)
     by_path: dict[str, dict[str, Route]] = {}
@@ -129,6 +129,8 @@ def _responder(services: Services, route: Route) -> Responder:
     def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
         check_path(req.env)
         for part in parts.values():
+            if not part:  # the path ended in a slash
+                raise HttpError(404)
             check_text(part)
         if route.rejects_body and has_body(req):
             raise HttpError(400, "A body is not expected with this request.")

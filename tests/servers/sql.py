@@ -10,16 +10,15 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_START_TIMEOUT_S = 60.0
+from tests.servers.processes import free_port, run_checked, running
+
 _TESTS = [
     "tests/unit/catalog",
     "tests/integration/test_catalog_processes.py",
@@ -50,7 +49,7 @@ def _postgresql(folder: Path) -> Iterator[str]:
     binaries = _binaries()
     if binaries is None:
         raise SystemExit("PostgreSQL is missing: apt-get install postgresql")
-    port = _free_port()
+    port = free_port()
     # PostgreSQL refuses to run as root.
     prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
     if prefix:
@@ -58,12 +57,13 @@ def _postgresql(folder: Path) -> Iterator[str]:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
     data = folder / "data"
-    _run([*prefix, f"{binaries}/initdb", "-D", data, "-U", "casimg", "-A", "trust", "-E", "UTF8", "--no-sync"], folder)
+    initdb = [*prefix, f"{binaries}/initdb", "-D", data, "-U", "casimg", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    run_checked(initdb, folder)
     options = ["-c", "fsync=off", "-c", "max_connections=100", "-c", "logging_collector=off"]
     server = [*prefix, f"{binaries}/postgres", "-D", data, "-h", "127.0.0.1", "-p", port, "-k", folder, *options]
     ready = [f"{binaries}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
     # SIGINT is a fast shutdown; SIGTERM would wait for clients that were killed.
-    with _running(server, ready, folder, signal.SIGINT):
+    with running(server, lambda: _succeeds(ready), folder / "log", stop=signal.SIGINT, folder=folder):
         yield f"postgresql+psycopg://casimg@127.0.0.1:{port}/postgres"
 
 
@@ -75,10 +75,10 @@ def _binaries() -> str | None:
 def _mariadb(folder: Path) -> Iterator[str]:
     if shutil.which("mariadbd", path=_path()) is None:
         _install("mariadb-server")
-    port = _free_port()
+    port = free_port()
     user = ["--user=root"] if os.geteuid() == 0 else []
     data, at = folder / "data", folder / "my.sock"
-    _run(
+    run_checked(
         ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--auth-root-authentication-method=normal"],
         folder,
     )
@@ -88,36 +88,15 @@ def _mariadb(folder: Path) -> Iterator[str]:
         *("--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--max-connections=100"),
     ]
     client = ["mariadb", "--no-defaults", "-uroot", "-S", at, "-e"]
-    with _running(server, [*client, "select 1"], folder, signal.SIGTERM):
+    ready = [*client, "select 1"]
+    with running(server, lambda: _succeeds(ready), folder / "log", folder=folder):
         grant = "create user casimg@'127.0.0.1' identified by 'casimg'; grant all on *.* to casimg@'127.0.0.1'"
-        _run([*client, grant], folder)
+        run_checked([*client, grant], folder)
         yield f"mysql+pymysql://casimg:casimg@127.0.0.1:{port}/mysql"
 
 
-@contextmanager
-def _running(server: Sequence[object], ready: Sequence[object], folder: Path, stop: signal.Signals) -> Iterator[None]:
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(word) for word in server], stdout=log, stderr=log, cwd=folder)
-        try:
-            begin_s = time.monotonic()
-            while subprocess.run([str(word) for word in ready], capture_output=True, check=False).returncode:
-                if process.poll() is not None or time.monotonic() - begin_s > _START_TIMEOUT_S:
-                    raise SystemExit("the server did not start:\n" + (folder / "log").read_text(errors="replace"))
-                time.sleep(0.1)
-            yield
-        finally:
-            process.send_signal(stop)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _run(command: Sequence[object], folder: Path) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=folder, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+def _succeeds(command: Sequence[object]) -> bool:
+    return not subprocess.run([str(word) for word in command], capture_output=True, check=False).returncode
 
 
 def _install(package: str) -> None:
@@ -127,12 +106,6 @@ def _install(package: str) -> None:
     for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", package]):
         if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
             raise SystemExit(f"apt-get could not install {package}")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def _path() -> str:

@@ -28,6 +28,7 @@ CATALOG = json.dumps(
         ("south", "public", "http://south.example"),
         ("south", "internal", None),
         ("west", "public", None),
+        ("north", "not an interface", None),
     ],
 )
 def test_the_image_service_of_a_region_is_found(region: str, interface: str, url: str | None) -> None:
