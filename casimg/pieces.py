@@ -45,12 +45,14 @@ def pieces(reader: ContentReader, start: int, end: int) -> Iterator[Piece]:
         yield Piece(at // SEGMENT_SIZE, 0, end - at, None)
 
 
-def read_piece(reader: ContentReader, leaf: Leaf, start: int, view: memoryview) -> None:
+def read_piece(reader: ContentReader, leaf: Leaf, start: int, view: memoryview, *, by_runs: bool = False) -> None:
     """Fill `view` with the bytes of a segment from `start` on, holes as zeros; every chunk is checked.
 
+    Args:
+        by_runs: read a whole segment at once, which asks for entry lists of packs: worth it where many follow.
     Raises: ChunkLostError, ImageNotFoundError, and what the backend raises. Threads: any.
     """
-    if start == 0 and len(view) == leaf.plain_size and reader.fill(leaf, view):
+    if by_runs and start == 0 and len(view) == leaf.plain_size and reader.fill(leaf, view):
         at = 0
         for low, high in leaf.data_ranges():
             clear(view[at:low])

@@ -136,7 +136,7 @@ class ContentStream:
 
         def job() -> None:
             node = load_leaf(reader.node, reader.tree, piece.number, leaf)
-            read_piece(reader, node, piece.start, memoryview(buffer)[: piece.size])
+            read_piece(reader, node, piece.start, memoryview(buffer)[: piece.size], by_runs=True)
 
         return job
 
