@@ -10,7 +10,7 @@ APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
 	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
-	bench-images-small image-tools docs clean
+	bench-images-small image-tools bytecode docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -110,10 +110,14 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp
 	CASIMG_NATIVE=require $(BIN)/python -m pip install --quiet -e '.[bench,check]'
 	@touch $@
 
-bench: $(VENV)/bench.stamp image-tools
+# What pip does for every installed package but not for an editable one: a command starts 0.06 s sooner.
+bytecode: $(VENV)/run.stamp
+	@$(BIN)/python -m compileall -q casimg
+
+bench: $(VENV)/bench.stamp image-tools bytecode
 	$(BIN)/python -m benchmarks.suite
 
-bench-small: $(VENV)/bench.stamp image-tools
+bench-small: $(VENV)/bench.stamp image-tools bytecode
 	$(BIN)/python -m benchmarks.suite --small
 
 # What needs no images and no other programs, in two minutes.
@@ -133,11 +137,11 @@ SIZE ?= 20GiB
 bench-memory: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.memory --size $(SIZE)
 
-bench-limits: $(VENV)/run.stamp
+bench-limits: bytecode
 	$(BIN)/python -m benchmarks.limits
 
 ONLY ?=
-bench-growth: $(VENV)/run.stamp
+bench-growth: bytecode
 	$(BIN)/python -m benchmarks.growth $(if $(ONLY),--only $(ONLY))
 
 COUNT ?= 30
@@ -162,7 +166,7 @@ bench-images-small: image-tools
 
 # casimg is always among them: it is what the others are compared to.
 PEERS ?=
-bench-peers: $(VENV)/run.stamp
+bench-peers: bytecode
 	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--only casimg $(PEERS))
 
 docs: $(VENV)/run.stamp

@@ -7,6 +7,7 @@ hash. Neighbours of a hit are confirmed from the same list without asking the in
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from casimg.errors import CasimgError
 from casimg.formats.pack import PackTrailer
@@ -40,7 +41,7 @@ class KnownChunks:
     def reading(self) -> Iterator[Callable[[bytes], int | None]]:
         """Give find(id) -> number of a pack that holds it, or None; keep it short, it holds an index snapshot."""
         with self._index.reading() as lookup:
-            yield lambda chunk: self._find(lookup, chunk)
+            yield partial(self._find, lookup)
 
     @property
     def run_pack_no(self) -> int:

@@ -13,7 +13,7 @@
 
 What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
 
-Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks whose pack is not yet in the index.
+Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks that are pending in the line.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 from casimg.buffers import BufferBudget, SegmentBuffers
@@ -40,7 +41,7 @@ from casimg.constants import (
 from casimg.dedup import KnownChunks
 from casimg.formats.frame import encode_frame
 from casimg.formats.node import encode_leaf
-from casimg.ids import NodeId, node_id
+from casimg.ids import BytesLike, NodeId, node_id
 from casimg.manifest.build import TreeBuilder
 from casimg.manifest.shape import check_content_size, segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
@@ -82,22 +83,13 @@ class CutSegment:
     def hole_size(self) -> int:
         return sum(size - HOLE_FLAG for size in self.sizes if size >= HOLE_FLAG) if self.hole_count else 0
 
-    def pieces(self, chunks: Sequence[int]) -> list[memoryview]:
-        """Return the plain bytes of chunks given by ascending numbers."""
-        found: list[memoryview] = []
-        number = at = 0
-        wanted = iter(chunks)
-        want = next(wanted, -1)
-        for entry in self.sizes:
-            if entry >= HOLE_FLAG:
-                at += entry - HOLE_FLAG
-                continue
-            if number == want:
-                found.append(self.plain[at : at + entry])
-                want = next(wanted, -1)
-            number += 1
-            at += entry
-        return found
+    def spans(self, chunks: Sequence[int]) -> list[tuple[int, int]]:
+        """Return (start, end) in the segment of chunks given by ascending numbers."""
+        sizes = [entry & ~HOLE_FLAG for entry in self.sizes] if self.hole_count else self.sizes
+        spans = [(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        if self.hole_count:
+            spans = [span for span, entry in zip(spans, self.sizes, strict=True) if entry < HOLE_FLAG]
+        return spans if len(chunks) == len(spans) else [spans[chunk] for chunk in chunks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +122,9 @@ class IngestFigures:
     noted: set[int] = field(default_factory=set)
     """Numbers of packs that hold chunks or nodes this content uses and did not store itself."""
 
+
+NewChunk = tuple[bytes, tuple[int, int]]
+"""The id of a chunk to store, and where it starts and ends in its segment."""
 
 Frame = tuple[bytes, list[bytes], list[int]]
 """An encoded frame, and ids and sizes of its chunks."""
@@ -296,7 +291,7 @@ class Ingest:
         else:
             self.tree.add_leaf(None)
         if new:
-            self._encoding.append((segment, self._pool.submit(_encode, new, self._level)))
+            self._encoding.append((segment, self._pool.submit(_encode, segment.plain, new, self._level)))
         elif segment.buffer is not None:
             self._buffers.give(segment.buffer)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
@@ -313,7 +308,7 @@ class Ingest:
         self.figures.known_size += taken.size - taken.hole_size
         self._tell()
 
-    def _decide(self, segment: CutSegment) -> list[tuple[bytes, memoryview]]:
+    def _decide(self, segment: CutSegment) -> list[NewChunk]:
         """Note the packs of known chunks and return the new ones, claimed."""
         new: list[int] = []
         new_ids: list[bytes] = []
@@ -341,11 +336,11 @@ class Ingest:
                         new.append(chunk)
                         new_ids.append(one)
                 at += 1
-        pieces = segment.pieces(new) if new else []
-        new_size = sum(len(piece) for piece in pieces)
+        spans = segment.spans(new) if new else []
+        new_size = sum(end - start for start, end in spans)
         self.figures.new_size += new_size
         self.figures.known_size += segment.plain_size - segment.hole_size - new_size
-        return list(zip(new_ids, pieces, strict=True))
+        return list(zip(new_ids, spans, strict=True))
 
     def _append_next(self) -> None:
         segment, future = self._encoding.popleft()
@@ -456,25 +451,30 @@ def cut_and_hash(chunker: Chunker, number: int, buffer: bytearray, size: int, re
     return CutSegment(number, sizes, ids, view, read_size, buffer=buffer)
 
 
-def _encode(new: list[tuple[bytes, memoryview]], level: int) -> list[Frame]:
+def _encode(plain: memoryview, new: list[NewChunk], level: int) -> list[Frame]:
     """Step 4: the new chunks of one segment as frames of at most 256 KiB, in order. Threads: any."""
     frames: list[Frame] = []
-    group: list[tuple[bytes, memoryview]] = []
+    group: list[NewChunk] = []
     group_size = 0
-    for chunk, view in new:
-        if group and group_size + len(view) > FRAME_PLAIN_TARGET:
-            frames.append(_encode_group(group, level))
+    for chunk in new:
+        start, end = chunk[1]
+        if group and group_size + end - start > FRAME_PLAIN_TARGET:
+            frames.append(_encode_group(plain, group, level))
             group, group_size = [], 0
-        group.append((chunk, view))
-        group_size += len(view)
-    frames.append(_encode_group(group, level))
+        group.append(chunk)
+        group_size += end - start
+    frames.append(_encode_group(plain, group, level))
     return frames
 
 
-def _encode_group(group: list[tuple[bytes, memoryview]], level: int) -> Frame:
-    sizes = [len(view) for _, view in group]
-    plain = b"".join(view for _, view in group) if len(group) > 1 else group[0][1]
-    return encode_frame(KIND_DATA, plain, sizes, level), [chunk for chunk, _ in group], sizes
+def _encode_group(plain: memoryview, group: list[NewChunk], level: int) -> Frame:
+    sizes = [end - start for _, (start, end) in group]
+    first, last = group[0][1][0], group[-1][1][1]
+    if last - first == sum(sizes):
+        data: BytesLike = plain[first:last]  # most often nothing lies between them, and nothing is copied
+    else:
+        data = b"".join(plain[start:end] for _, (start, end) in group)
+    return encode_frame(KIND_DATA, data, sizes, level), [chunk for chunk, _ in group], sizes
 
 
 def thread_count(asked: int) -> int:

@@ -7,7 +7,7 @@ come from clients and files, so every word of them is looked at here; what is ke
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from casimg.errors import InputError
 
@@ -24,6 +24,7 @@ READ_ONLY: Final = ("self", "schema", "created_at", "updated_at")
 TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 
 Document = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class NewAssociation:
 
 @dataclass(frozen=True, slots=True)
 class NewNamespace:
-    """A namespace with all that is in it; an owner of None is whoever brings it."""
+    """A namespace with all that is in it; None was not given. An owner of None is whoever brings it."""
 
     name: str
     display_name: str | None = None
@@ -63,10 +64,10 @@ class NewNamespace:
     visibility: str = "private"
     protected: bool = False
     owner: str | None = None
-    objects: tuple[NewObject, ...] = ()
-    properties: tuple[NewProperty, ...] = ()
-    tags: tuple[str, ...] = ()
-    associations: tuple[NewAssociation, ...] = ()
+    objects: tuple[NewObject, ...] | None = None
+    properties: tuple[NewProperty, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    associations: tuple[NewAssociation, ...] | None = None
 
 
 def parse_namespace(document: object) -> NewNamespace:
@@ -92,16 +93,10 @@ def parse_namespace(document: object) -> NewNamespace:
         visibility=visibility,
         protected=_boolean(fields.get("protected", False), "protected"),
         owner=_text(fields, "owner", OWNER_SIZE_MAX),
-        objects=tuple(_object(item, f"objects[{at}]") for at, item in enumerate(_list(fields, "objects"))),
-        properties=tuple(
-            NewProperty(name, definition)
-            for name, definition in _definitions(fields.get("properties", {}), "properties").items()
-        ),
-        tags=tuple(_tag(item, f"tags[{at}]") for at, item in enumerate(_list(fields, "tags"))),
-        associations=tuple(
-            _association(item, f"resource_type_associations[{at}]")
-            for at, item in enumerate(_list(fields, "resource_type_associations"))
-        ),
+        objects=_each(fields, "objects", _object),
+        properties=_properties(fields),
+        tags=_each(fields, "tags", _tag),
+        associations=_each(fields, "resource_type_associations", _association),
     )
 
 
@@ -144,6 +139,20 @@ def check_tag_name(name: str) -> str:
     """Return a name that can be a tag's. Raises: InputError."""
     _check_words(name)
     return _name(name, "name")
+
+
+def _each(fields: Document, name: str, parse: Callable[[object, str], T]) -> tuple[T, ...] | None:
+    """Return the entries of a list; None when there is no list."""
+    if name not in fields:
+        return None
+    return tuple(parse(item, f"{name}[{at}]") for at, item in enumerate(_list(fields, name)))
+
+
+def _properties(fields: Document) -> tuple[NewProperty, ...] | None:
+    if "properties" not in fields:
+        return None
+    found = _definitions(fields["properties"], "properties")
+    return tuple(NewProperty(name, definition) for name, definition in found.items())
 
 
 def _object(document: object, where: str) -> NewObject:

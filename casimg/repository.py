@@ -264,7 +264,14 @@ class Repository:
         self._wiring.check_open()
         row, threads = self._wiring.catalog.find(ref), self._wiring.site.threads
         return restoring.get(
-            self._wiring, row, target, resume=resume, in_place=in_place, threads=threads, progress=progress, cancel=cancel
+            self._wiring,
+            row,
+            target,
+            resume=resume,
+            in_place=in_place,
+            threads=threads,
+            progress=progress,
+            cancel=cancel,
         )
 
     def open_image(self, ref: str) -> "ImageFile":

@@ -86,9 +86,7 @@ def upload(
             Save(wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared) as save,
         ):
             parts = open_source(_living(passing, heartbeat))
-            row, recorded = save.run_upload(
-                parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged
-            )
+            row, recorded = save.run_upload(parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged)
     except BaseException as error:
         _give_back(wiring, session_id, image_id)
         if isinstance(error, ImageNotFoundError) and error.ref == image_id and hashes is not None:

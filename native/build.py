@@ -21,12 +21,15 @@ ffibuilder.cdef(
     long casimg_cut_and_hash(int impl, int kind, const uint8_t *d, size_t n, uint32_t size_min, uint32_t size_avg,
                              uint32_t size_max, uint32_t *entries, size_t capacity, uint8_t *ids);
     size_t casimg_common_size(const uint8_t *a, const uint8_t *b, size_t n);
+    int casimg_place_items(uint32_t pack_no, const uint32_t *frames, size_t frame_count, const uint32_t *sizes,
+                           const uint8_t *ids, size_t count, uint8_t *items);
+    void casimg_sort_items(uint8_t *items, size_t count);
     """
 )
 ffibuilder.set_source(
     "casimg._native",
     '#include "casimg_native.h"',
-    sources=[f"native/{name}.c" for name in ("mincdc", "fastcdc", "zeros", "hash", "segment")],
+    sources=[f"native/{name}.c" for name in ("mincdc", "fastcdc", "zeros", "hash", "segment", "places")],
     include_dirs=["native"],
     depends=["native/casimg_native.h", "native/hash_lanes.h"],
     extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra"],

@@ -1,7 +1,7 @@
 /* Compare every implementation with its scalar twin on buffers that end exactly where the data ends, so that a read
  * past the end is caught by AddressSanitizer; and print golden cuts for comparison with the Python twin.
  *
- *   check compare     many sizes, alignments and contents; cuts, zero scans and hashes
+ *   check compare     many sizes, alignments and contents; cuts, zero scans and hashes; items of the index
  *   check hash        print BLAKE3 of the official test input (bytes 0, 1, .. 250, 0, ..) for many sizes, one line each
  *   check golden      read "kind min avg max seed size zero_from zero_to" lines, print "count hash" lines
  */
@@ -105,6 +105,57 @@ static int compare(void)
     return bad;
 }
 
+/* Items of frames with random counts, each made again one bit at a time; sorted, they are the same ones in order. */
+static int compare_items(void)
+{
+    uint64_t state = 2;
+    int bad = 0;
+    for (int round = 0; round < 300; round++) {
+        uint32_t frames[3 * 40];
+        size_t frame_count = next_random(&state) % 40, count = 0;
+        for (size_t i = 0; i < frame_count; i++) {
+            frames[3 * i] = (uint32_t)next_random(&state);
+            frames[3 * i + 1] = (uint32_t)next_random(&state);
+            count += frames[3 * i + 2] = (uint32_t)(next_random(&state) % 30);
+        }
+        uint32_t *sizes = malloc(4 * count + 1);
+        uint8_t *ids = malloc(32 * count + 1), *items = malloc(CASIMG_ITEM_SIZE * count + 1);
+        uint32_t pack_no = (uint32_t)next_random(&state);
+        for (size_t i = 0; i < count; i++)
+            sizes[i] = (uint32_t)next_random(&state);
+        fill(ids, 32 * count, next_random(&state), 0, round % 3 ? 0 : 32 * count);
+        bad |= casimg_place_items(pack_no, frames, frame_count, sizes, ids, count, items) != 0;
+        for (size_t frame = 0, entry = 0; frame < frame_count; frame++)
+            for (uint32_t position = 0; position < frames[3 * frame + 2]; position++, entry++) {
+                const uint8_t *item = items + CASIMG_ITEM_SIZE * entry, *body = item + 32;
+                uint32_t want[4] = {pack_no, frames[3 * frame], frames[3 * frame + 1], position << 16 | sizes[entry] >> 16};
+                uint32_t crc = ~0u;
+                for (size_t i = 0; i < 50; i++) {
+                    crc ^= i < 18 ? body[i] : item[i - 18];
+                    for (int bit = 0; bit < 8; bit++)
+                        crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+                }
+                bad |= memcmp(item, ids + 32 * entry, 32) != 0;
+                for (int i = 0; i < 16; i++)
+                    bad |= body[i] != (uint8_t)(want[i / 4] >> (24 - i % 4 * 8));
+                bad |= body[16] != (uint8_t)(sizes[entry] >> 8) || body[17] != (uint8_t)sizes[entry];
+                bad |= body[18] != (uint8_t)(~crc >> 8) || body[19] != (uint8_t)~crc;
+            }
+        casimg_sort_items(items, count);
+        for (size_t i = 1; i < count; i++)
+            bad |= memcmp(items + CASIMG_ITEM_SIZE * (i - 1), items + CASIMG_ITEM_SIZE * i, CASIMG_ITEM_SIZE) > 0;
+        if (count && casimg_place_items(pack_no, frames, frame_count, sizes, ids, count - 1, items) != -1)
+            bad = 1;
+        if (casimg_place_items(pack_no, frames, frame_count / 2, sizes, ids, count + 1, items) != -1)
+            bad = 1;
+        free(sizes);
+        free(ids);
+        free(items);
+    }
+    printf("items of the index, %s\n", bad ? "DIFFERENCES" : "all equal");
+    return bad;
+}
+
 static int golden(void)
 {
     int kind;
@@ -152,7 +203,7 @@ static int hashes(void)
 int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "compare"))
-        return compare();
+        return compare() | compare_items();
     if (argc == 2 && !strcmp(argv[1], "golden"))
         return golden();
     if (argc == 2 && !strcmp(argv[1], "hash"))

@@ -8,7 +8,7 @@ case $PYTHON in /*) ;; *) PYTHON="../$PYTHON" ;; esac
 seconds=${1:-20}
 out=build
 mkdir -p "$out"
-sources="mincdc.c fastcdc.c zeros.c hash.c segment.c"
+sources="mincdc.c fastcdc.c zeros.c hash.c segment.c places.c"
 flags="-std=gnu11 -O2 -g -Wall -Wextra -Werror -fno-omit-frame-pointer"
 
 echo "- AddressSanitizer and UndefinedBehaviorSanitizer"

@@ -8,11 +8,12 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import casimg
 
@@ -135,24 +136,28 @@ def serving(*arguments: str) -> Iterator[Client]:
     port = free_port()
     command = [sys.executable, "-m", "casimg", "serve", *arguments, "--port", str(port)]
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ) as process:
+    # A file: a pipe that nobody reads would stop the server as soon as it is full.
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ) as process,
+    ):
         try:
-            _wait(process, port)
+            _wait(process, port, output)
             yield Client("127.0.0.1", port)
         finally:
             process.terminate()
             try:
-                process.communicate(timeout=30)
+                process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> None:
     end = time.monotonic() + START_S_MAX
     while time.monotonic() < end:
         if process.poll() is not None:
-            output = process.stdout.read() if process.stdout else b""
-            raise AssertionError(f"the server did not start: {output.decode()}")
+            output.seek(0)
+            raise AssertionError(f"the server did not start: {output.read().decode()}")
         with (
             contextlib.suppress(OSError),
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=1)) as connection,

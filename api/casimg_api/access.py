@@ -34,7 +34,8 @@ class AccessLog:
         def done(sent: int, end: str) -> None:
             caller = environ.get(CALLER_KEY)
             _log.info(
-                "request.done request_id=%s method=%s path=%s status=%s project=%s user=%s sent=%d end=%s duration_ms=%d",
+                "request.done request_id=%s method=%s path=%s status=%s project=%s user=%s sent=%d end=%s "
+                "duration_ms=%d",
                 environ.get(REQUEST_ID_KEY, "-"),
                 quote(method),
                 quote(path[:PATH_COUNT_MAX], encoding="latin-1"),

@@ -37,7 +37,7 @@ from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
 from casimg_api.policy import Policy
-from casimg_api.requests import check_text, has_body
+from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
@@ -87,9 +87,7 @@ def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
     return app_over(registry, repository.metadefs(), work, config)
 
 
-def app_over(
-    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config
-) -> "WSGIApplication":
+def app_over(registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     imports = Imports(registry, work, config)
@@ -129,6 +127,7 @@ class _Resource:
 
 def _responder(services: Services, route: Route) -> Responder:
     def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
+        check_path(req.env)
         for part in parts.values():
             if not part:  # the path ended in a slash
                 raise HttpError(404)

@@ -41,6 +41,8 @@ def receive(call: Call, image_id: str, keep: Keeping) -> None:
     if call.req.content_type is None or call.req.content_type.partition(";")[0].strip().lower() != OCTETS:
         raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
     declared = _declared_size(call)
+    if is_chunked(call.req) and not call.req.env.get("wsgi.input_terminated"):
+        raise HttpError(501, "The server does not pass on chunked bodies; send the length of the data.")
     body = UploadBody(call.req.env["wsgi.input"], _body_length(call))
     try:
         keep(call, image_id, declared, body)
@@ -229,6 +231,6 @@ class Sending:
 
 
 ROUTES: Final = (
-    Route("PUT", "/images/{image_id}/file", upload),
     Route("GET", "/images/{image_id}/file", download, rejects_body=True),
+    Route("PUT", "/images/{image_id}/file", upload),
 )

@@ -16,8 +16,6 @@ from casimg_api.urls import absolute_url
 
 def index(call: Call) -> None:
     """List the namespaces that the caller sees, by pages."""
-    access.enforce(call, "get_metadef_namespaces")
-    access.enforce(call, "list_metadef_resource_types")
     asked = access.fields(call)
     images = call.config.images
     wanted = access.limit(asked)
@@ -29,6 +27,8 @@ def index(call: Call) -> None:
         marker=asked.pop("marker", None) or None,
         limit=min(images.api_limit_max, images.limit_param_default if wanted is None else wanted),
     )
+    access.enforce(call, "get_metadef_namespaces")
+    access.enforce(call, "list_metadef_resource_types")
     found = call.metadefs.namespaces(query, call.caller.viewer)
     shown = [item for item in found if access.allows(call, "get_metadef_namespace", item.namespace)]
     document: dict[str, Any] = {

@@ -1,12 +1,13 @@
 """Metadata definitions as JSON: names of fields and which of them are there, as Glance answers. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from casimg.catalog.metadef_rows import AssociationRow, NamespaceDetail, NamespaceRow, ObjectRow, PropertyRow, TagRow
-from casimg.metadef_documents import NewNamespace, NewObject
+from casimg.metadef_documents import NewAssociation, NewNamespace, NewObject
 from casimg_api.views import time_text
 
+T = TypeVar("T")
 ROOT = "/v2/metadefs/namespaces"
 
 
@@ -39,17 +40,13 @@ def listed_view(detail: NamespaceDetail) -> dict[str, Any]:
 
 
 def made_view(row: NamespaceRow, new: NewNamespace) -> dict[str, Any]:
-    """Return a namespace just made, with what it was made with."""
+    """Return a namespace just made, with what it was made with; empty lists too, when they were given."""
     return given(
         **namespace_view(row),
-        resource_type_associations=[
-            given(name=item.name, prefix=item.prefix, properties_target=item.properties_target)
-            for item in new.associations
-        ]
-        or None,
-        properties={item.name: item.definition for item in new.properties} or None,
-        objects=[_fields(item) for item in new.objects] or None,
-        tags=[{"name": name} for name in new.tags] or None,
+        resource_type_associations=_each(new.associations, _association),
+        properties=None if new.properties is None else {item.name: item.definition for item in new.properties},
+        objects=_each(new.objects, _fields),
+        tags=_each(new.tags, lambda name: {"name": name}),
     )
 
 
@@ -113,6 +110,14 @@ def given(**values: Any) -> dict[str, Any]:
 
 def _prefixed(definitions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {prefix + name: definition for name, definition in definitions.items()}
+
+
+def _each(items: tuple[T, ...] | None, view: Callable[[T], dict[str, Any]]) -> list[dict[str, Any]] | None:
+    return None if items is None else [view(item) for item in items]
+
+
+def _association(new: NewAssociation) -> dict[str, Any]:
+    return given(name=new.name, prefix=new.prefix, properties_target=new.properties_target)
 
 
 def _fields(new: NewObject) -> dict[str, Any]:

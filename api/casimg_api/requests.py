@@ -4,6 +4,7 @@ Nothing is trusted: text that no database takes (NUL, lone surrogates) is refuse
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -82,6 +83,14 @@ def query(req: falcon.Request) -> list[tuple[str, str]]:
         check_text(name)
         check_text(value)
     return found
+
+
+def check_path(environ: Mapping[str, Any]) -> None:
+    """Raise 400 for a path that is no UTF-8: the framework would put another character in the place of what it is."""
+    try:
+        environ.get("PATH_INFO", "").encode("latin-1").decode()
+    except UnicodeError:
+        raise HttpError(400, "The path of the URL could not be decoded.") from None
 
 
 def check_text(text: str) -> str:

@@ -2,14 +2,16 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from benchmarks.growth.made import fresh
 from benchmarks.growth.setting import Rows, Setting, say
 from benchmarks.measure import Measured, run_call
-from casimg.constants import CHUNK_SIZE_DEFAULT, GIB, ID_SIZE
+from casimg.constants import CHUNK_SIZE_DEFAULT, DOMAIN_DEFAULT, GIB, ID_SIZE, KIND_DATA
+from casimg.formats.pack import NONCE_SIZE, FrameSpan, PackTrailer
 from casimg.index import Index, Lookup
 
 _PACK_COUNT = 4096  # chunks of a pack of 64 MiB that does not compress
@@ -20,21 +22,15 @@ _ASKED_COUNT = 2000
 _MILLION = 1_000_000
 
 
-class MadePack:
-    """The entry list of a pack that was never written."""
-
-    def __init__(self, number: int) -> None:
-        self._ids = fresh(_PACK_COUNT * ID_SIZE, seed=3, number=number)
-
-    def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
-        """Yield (id, frame offset, frame size, position, plain size)."""
-        for number in range(_PACK_COUNT):
-            at, position = divmod(number, _FRAME_COUNT)
-            yield self.id_at(number), 16 + at * _FRAME_SIZE, _FRAME_SIZE, position, CHUNK_SIZE_DEFAULT
-
-    def id_at(self, number: int) -> bytes:
-        """Return one id."""
-        return self._ids[number * ID_SIZE : (number + 1) * ID_SIZE]
+def made_pack(number: int) -> PackTrailer:
+    """Return the entry list of a pack that was never written."""
+    frames = [
+        FrameSpan(16 + first // _FRAME_COUNT * _FRAME_SIZE, _FRAME_SIZE, first, _FRAME_COUNT)
+        for first in range(0, _PACK_COUNT, _FRAME_COUNT)
+    ]
+    sizes = array("I", [CHUNK_SIZE_DEFAULT]) * _PACK_COUNT
+    ids = fresh(_PACK_COUNT * ID_SIZE, seed=3, number=number)
+    return PackTrailer(KIND_DATA, DOMAIN_DEFAULT, bytes(NONCE_SIZE), frames, sizes, ids)
 
 
 def measure_index(setting: Setting) -> Rows:
@@ -56,7 +52,7 @@ def measure_index(setting: Setting) -> Rows:
 def _row(index: Index, inserted_count: int, pack_count: int, took: Measured) -> dict[str, Any]:
     rng = random.Random(pack_count)
     # One pack at a time: two thousand would be all the memory that is seen.
-    hits = [MadePack(rng.randrange(pack_count)).id_at(rng.randrange(_PACK_COUNT)) for _ in range(_ASKED_COUNT)]
+    hits = [made_pack(rng.randrange(pack_count)).id_at(rng.randrange(_PACK_COUNT)) for _ in range(_ASKED_COUNT)]
     misses = [rng.randbytes(ID_SIZE) for _ in range(_ASKED_COUNT)]
     with index.reading() as lookup:
         hit_us, hit_p99_us = _ask(lookup, hits, found=True)
@@ -78,7 +74,7 @@ def _row(index: Index, inserted_count: int, pack_count: int, took: Measured) -> 
 def _insert(index: Index, first: int, end: int) -> None:
     for low in range(first, end, _BATCH_PACKS):
         numbers = range(low, min(low + _BATCH_PACKS, end))
-        packs = [(number, MadePack(number)) for number in numbers]
+        packs = [(number, made_pack(number)) for number in numbers]
         index.add_packs([(number, pack.id_at(0), pack) for number, pack in packs])
 
 

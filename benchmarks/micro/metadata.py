@@ -1,7 +1,7 @@
 """Index and manifests: beside LMDB used as barely as its binding allows, and beside hashing the same nodes."""
 
 import random
-from collections.abc import Iterator
+from array import array
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -11,8 +11,9 @@ import lmdb
 from blake3 import blake3
 
 from benchmarks.micro.case import Case
-from casimg.constants import KIB, NODE_ID_CONTEXT, SEGMENT_SIZE
+from casimg.constants import DOMAIN_DEFAULT, KIB, KIND_DATA, NODE_ID_CONTEXT, SEGMENT_SIZE
 from casimg.formats.node import Inner, Leaf, decode_node, encode_leaf
+from casimg.formats.pack import NONCE_SIZE, FrameSpan, PackTrailer
 from casimg.ids import NodeId, node_id
 from casimg.index import Index, Place
 from casimg.index.place import encode_place
@@ -28,15 +29,15 @@ _SEGMENT_COUNT = 512
 _MAP_SIZE = 4 << 30
 
 
-class _Made:
-    """An entry list of a pack that was never written."""
-
-    def __init__(self, ids: list[bytes]) -> None:
-        self._ids = ids
-
-    def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
-        for number, chunk in enumerate(self._ids):
-            yield chunk, 16 + number // 16 * 90_000, 90_000, number % 16, _CHUNK_SIZE
+def _made(ids: list[bytes]) -> PackTrailer:
+    """Return the entry list of a pack that was never written."""
+    frames = [
+        FrameSpan(16 + first // 16 * 90_000, 90_000, first, min(16, len(ids) - first))
+        for first in range(0, len(ids), 16)
+    ]
+    return PackTrailer(
+        KIND_DATA, DOMAIN_DEFAULT, bytes(NONCE_SIZE), frames, array("I", [_CHUNK_SIZE]) * len(ids), b"".join(ids)
+    )
 
 
 def index_cases(folder: Path) -> list[Case]:
@@ -85,7 +86,7 @@ def index_cases(folder: Path) -> list[Case]:
 
 
 def _insert(index: Index, number: int, ids: list[bytes]) -> None:
-    index.add_packs([(number, ids[0], _Made(ids))])
+    index.add_packs([(number, ids[0], _made(ids))])
 
 
 def _insert_bare(env: lmdb.Environment, bare: Any, number: int, ids: list[bytes]) -> None:

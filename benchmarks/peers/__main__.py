@@ -31,7 +31,8 @@ def parse_arguments(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="the small family, one round")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--skip", nargs="+", metavar="NAME", choices=names, default=[])
-    parser.add_argument("--containers", action="store_true", help="store qcow2 and VMDK files as well: long")
+    containers = "whose qcow2 and VMDK files are stored too (default: least, of two goldens; all takes an hour)"
+    parser.add_argument("--containers", choices=("none", "least", "all"), default="least", help=containers)
     parser.add_argument("--rounds", type=int, help="of A, B, B2 and R, whose medians count (default: 3)")
     quick = "who takes more seconds for A, B and R is not repeated and leaves out S (default: 30)"
     parser.add_argument("--quick-within", type=float, default=30, metavar="S", help=quick)

@@ -19,7 +19,7 @@ STAGES: Mapping[str, str] = {
     "B2": "store the same file again",
     "B3": "store the generation after it, used for a while",
     "C": "store all other raw images",
-    "D": "store all containers",
+    "D": "store containers (qcow2 of three kinds, VMDK) of two goldens",
     "R": "restore B",
     "S": "restore all raw images",
 }

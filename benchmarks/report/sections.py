@@ -35,7 +35,7 @@ _STAGES: Final = {
     "B2-": "the same bytes again, from standard input",
     "B3": "the generation after it",
     "C": "all other raw images",
-    "D": "all containers: qcow2, VMDK",
+    "D": "containers of two goldens: qcow2, zlib, zstd, VMDK",
     "R": "restore B to a file",
     "S": "restore all raw images",
     "A+B+C": "sums of all raw images; bytes stored are those after C",

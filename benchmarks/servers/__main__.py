@@ -18,6 +18,7 @@ from benchmarks.servers.candidates import CANDIDATES, Candidate, Running, runnin
 from benchmarks.servers.client import disk_blocks
 
 _THREADS = 64
+_MANY_SIZE = 16 << 20
 
 
 def main() -> int:
@@ -26,10 +27,11 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="64 MiB instead of 1 GiB, 16 uploads instead of 64")
     parser.add_argument("--only", nargs="+", default=[], help="beginnings of names")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mib", type=int, help="size of an image instead of 1024 or 64")
     parser.add_argument("--folder", type=Path, default=Path(".bench"), help="where repositories go")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    size, count = (64 << 20, 16) if options.small else (1 << 30, 64)
+    size, count = (options.mib or (64 if options.small else 1024)) << 20, 16 if options.small else 64
     chosen = [one for one in CANDIDATES if not options.only or one.name.startswith(tuple(options.only))]
     there = [one for one in chosen if one.version is not None]
     for one in chosen:
@@ -45,7 +47,7 @@ def main() -> int:
         rows.take(one, "ahead", 1, trials.ahead)
         rows.take(one, "one chunk", 1, lambda server: trials.one_chunk(server, size // 4))
         rows.take(one, "cut", 1, trials.cut)
-        rows.take(one, "many", 1, lambda server: trials.many(server, count, 32 << 20))
+        rows.take(one, "many", 1, lambda server: trials.many(server, count, _MANY_SIZE))
         rows.take(one, "several", 2, trials.several)
         rows.take(one, "stopping", 1, trials.stopping)
     measure.save(
@@ -55,7 +57,7 @@ def main() -> int:
         size=size,
         round_count=options.rounds,
         thread_count=_THREADS,
-        upload_size=32 << 20,
+        many_size=_MANY_SIZE,
     )
     shutil.rmtree(options.folder / "servers", ignore_errors=True)
     return 1 if rows.failed else 0
@@ -105,8 +107,9 @@ class Rows:
 
 def _middle(values: list[Any]) -> Any:
     """Return the median of numbers, and what is no number as it was found last."""
-    if all(isinstance(value, float) for value in values):
-        return round(statistics.median(values), 3)
+    numbers = [value for value in values if isinstance(value, float)]
+    if numbers:
+        return round(statistics.median(numbers), 3)
     return values[-1]
 
 

@@ -28,6 +28,9 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
         start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(number))])
         return _source(number)
     size = _handed["size"]
+    if path == "/bare/sink" and _is_chunked(environ) and not environ.get("wsgi.input_terminated"):
+        start_response("501 Not Implemented", [("Content-Length", "0")])  # the server leaves the chunks to us
+        return []
     if path == "/bare/sink":
         time.sleep(number)
         size = _sink(environ)
@@ -37,8 +40,7 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
 
 def _sink(environ: dict[str, Any]) -> int:
     """Read a body to its end, as the service does, and return its size."""
-    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "")
-    left = -1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+    left = -1 if _is_chunked(environ) else int(environ.get("CONTENT_LENGTH") or 0)
     size = 0
     while left:
         part = environ["wsgi.input"].read(PART_SIZE if left < 0 else min(left, PART_SIZE))
@@ -47,6 +49,10 @@ def _sink(environ: dict[str, Any]) -> int:
         size += len(part)
         left -= 0 if left < 0 else len(part)
     return size
+
+
+def _is_chunked(environ: dict[str, Any]) -> bool:
+    return "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "")
 
 
 def _source(size: int) -> Iterator[bytes]:

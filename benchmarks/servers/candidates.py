@@ -65,7 +65,7 @@ def _waitress(port: int, processes: int, threads: int) -> list[str]:  # noqa: AR
 
 def _uwsgi(port: int, processes: int, threads: int) -> list[str]:
     sizes = ["--processes", str(processes), "--threads", str(threads), "--listen", "100"]
-    ways = ["--master", "--lazy-apps", "--need-app", "--disable-logging", "--wsgi-manage-chunked-input"]
+    ways = ["--master", "--lazy-apps", "--need-app", "--disable-logging"]
     stop = ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--worker-reload-mercy", "60"]
     place = ["--http11-socket", f"127.0.0.1:{port}", "--socket-timeout", "600", "--pythonpath", "."]
     return [str(_BIN / "uwsgi"), *place, *sizes, *ways, *stop, "--module", APPLICATION]
@@ -87,7 +87,7 @@ class Running:
     process: "subprocess.Popen[bytes]"
     port: int
 
-    def stop(self, time_max_s: float = 90.0) -> float:
+    def stop(self, time_max_s: float = 30.0) -> float:
         """End it as an operator does and return how many seconds that took. Raises: TimeoutExpired after a kill."""
         begin_s = time.monotonic()
         if self.process.poll() is None:

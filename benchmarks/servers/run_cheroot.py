@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -33,13 +34,12 @@ def _serve(port: int, threads: int) -> int:
     from benchmarks.servers.application import application  # noqa: PLC0415
 
     server: Any = Server(
-        ("127.0.0.1", port), application, numthreads=threads, timeout=600, shutdown_timeout=60, reuse_port=True
+        ("127.0.0.1", port), application, numthreads=threads, timeout=600, shutdown_timeout=30, reuse_port=True
     )
-    signal.signal(signal.SIGTERM, lambda *_: setattr(server, "interrupt", SystemExit()))
-    try:
-        server.start()
-    except SystemExit:
-        pass
+    stopper = threading.Thread(target=server.stop)
+    signal.signal(signal.SIGTERM, lambda *_: stopper.start())
+    server.start()
+    stopper.join()
     return 0
 
 

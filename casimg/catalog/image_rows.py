@@ -14,6 +14,10 @@ from casimg.catalog.sessions import micros_of, time_of
 from casimg.catalog.transaction import batches
 from casimg.ids import ContentId, ImageId, SessionId
 
+_PROPERTIES = select(image_properties.c.image_id, image_properties.c.name, image_properties.c.value)
+_TAGS = select(image_tags.c.image_id, image_tags.c.tag)
+_HASHES = select(content_hashes.c.content_id, content_hashes.c.algo, content_hashes.c.value)
+
 
 def is_stored() -> ColumnElement[bool]:
     """Return the condition that an image has a content and a record, whether it may be downloaded or not."""
@@ -33,15 +37,18 @@ def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageR
     properties: dict[str, dict[str, str]] = {}
     tags: dict[str, list[str]] = {}
     hashes: dict[str, dict[str, str]] = {}
+    # Fetched whole and taken apart by position: of a page of 1,000 images these are ten thousand rows.
     for batch in batches(ids):
-        for item in connection.execute(select(image_properties).where(image_properties.c.image_id.in_(batch))):
-            properties.setdefault(item.image_id, {})[item.name] = item.value
+        found = connection.execute(_PROPERTIES.where(image_properties.c.image_id.in_(batch))).all()
+        for image_id, name, value in found:
+            properties.setdefault(image_id, {})[name] = value
     for batch in batches(ids):
-        for item in connection.execute(select(image_tags).where(image_tags.c.image_id.in_(batch))):
-            tags.setdefault(item.image_id, []).append(item.tag)
+        for image_id, tag in connection.execute(_TAGS.where(image_tags.c.image_id.in_(batch))).all():
+            tags.setdefault(image_id, []).append(tag)
     for batch in batches(sorted({row.content_id for row in rows if row.content_id is not None})):
-        for item in connection.execute(select(content_hashes).where(content_hashes.c.content_id.in_(batch))):
-            hashes.setdefault(item.content_id, {})[item.algo] = item.value
+        found = connection.execute(_HASHES.where(content_hashes.c.content_id.in_(batch))).all()
+        for content_id, algo, value in found:
+            hashes.setdefault(content_id, {})[algo] = value
     return [
         image_row(row, properties.get(row.id, {}), tuple(sorted(tags.get(row.id, ()))), hashes.get(row.content_id, {}))
         for row in rows

@@ -83,10 +83,10 @@ def insert_namespace(connection: Connection, new: NewNamespace) -> NamespaceRow:
         connection.execute(insert(namespaces).values(**_values(new), created_at=now, updated_at=now))
     row = connection.execute(select(namespaces).where(namespaces.c.name == new.name)).one()
     made = _namespace_row(row)
-    parts.insert_associations(connection, made, new.associations)
-    parts.insert_objects(connection, made, new.objects)
-    parts.insert_properties(connection, made, new.properties)
-    parts.insert_tags(connection, made, new.tags)
+    parts.insert_associations(connection, made, new.associations or ())
+    parts.insert_objects(connection, made, new.objects or ())
+    parts.insert_properties(connection, made, new.properties or ())
+    parts.insert_tags(connection, made, new.tags or ())
     return made
 
 

@@ -1,7 +1,7 @@
 """The chunkers in C: one call per segment, without the GIL, on the best instructions this machine has."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from casimg.chunker.params import ChunkerParams
 from casimg.constants import BLOCK_SIZE, HOLE_FLAG, ID_SIZE, SEGMENT_SIZE
@@ -40,36 +40,23 @@ class NativeChunker:
 
     def cut_segment(self, data: BytesLike) -> list[int]:
         """As Chunker.cut_segment."""
-        size = len(data)
-        if size > SEGMENT_SIZE:
-            raise InputError(f"{size} bytes are more than a segment")
-        params = self.params
-        entries = _ffi.new("uint32_t[]", self._capacity)
-        count = _lib.casimg_cut_segment(
-            self._impl,
-            self._kind,
-            _ffi.from_buffer("uint8_t[]", data if size else _EMPTY),
-            size,
-            params.size_min,
-            params.size_avg,
-            params.size_max,
-            entries,
-            self._capacity,
-        )
-        if count < 0:
-            raise InputError(f"the segment has more than {self._capacity} entries")
-        found: list[int] = _ffi.unpack(entries, count)
-        return found
+        return self._cut(_lib.casimg_cut_segment, data)
 
     def cut_and_hash(self, data: BytesLike) -> tuple[list[int], bytes]:
         """As Chunker.cut_and_hash."""
+        ids = _ffi.new("uint8_t[]", ID_SIZE * self._capacity)
+        sizes = self._cut(_lib.casimg_cut_and_hash, data, ids)
+        chunk_count = sum(1 for entry in sizes if entry < HOLE_FLAG)
+        return sizes, bytes(_ffi.buffer(ids, ID_SIZE * chunk_count))
+
+    def _cut(self, cut: Callable[..., int], data: BytesLike, *ids: Any) -> list[int]:
+        """Call one of the two cuts of a segment and return the entries."""
         size = len(data)
         if size > SEGMENT_SIZE:
             raise InputError(f"{size} bytes are more than a segment")
         params = self.params
         entries = _ffi.new("uint32_t[]", self._capacity)
-        ids = _ffi.new("uint8_t[]", ID_SIZE * self._capacity)
-        count = _lib.casimg_cut_and_hash(
+        count = cut(
             self._impl,
             self._kind,
             _ffi.from_buffer("uint8_t[]", data if size else _EMPTY),
@@ -79,15 +66,14 @@ class NativeChunker:
             params.size_max,
             entries,
             self._capacity,
-            ids,
+            *ids,
         )
         if count == -2:
             raise MemoryError
         if count < 0:
             raise InputError(f"the segment has more than {self._capacity} entries")
-        sizes: list[int] = _ffi.unpack(entries, count)
-        chunk_count = sum(1 for entry in sizes if entry < HOLE_FLAG)
-        return sizes, bytes(_ffi.buffer(ids, ID_SIZE * chunk_count))
+        found: list[int] = _ffi.unpack(entries, count)
+        return found
 
     def next_cut(self, window: BytesLike) -> int:
         """As Chunker.next_cut."""

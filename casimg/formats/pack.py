@@ -11,6 +11,7 @@ All little-endian. The size and end magic let a trailer be found from the end of
 
 import array
 import bisect
+import itertools
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,20 @@ class FrameSpan(NamedTuple):
     size: int
     first_entry: int
     chunk_count: int
+
+
+class EntryColumns(NamedTuple):
+    """What an entry list is made of, for C.
+
+    Attributes:
+        frames: offset, size and chunk count of each frame.
+        sizes: plain bytes of each entry.
+        ids: of the entries, one after another.
+    """
+
+    frames: "array.array[int]"
+    sizes: "array.array[int]"
+    ids: bytes
 
 
 class PackTrailer:
@@ -121,6 +136,11 @@ class PackTrailer:
     def frames(self) -> Iterator[FrameSpan]:
         """Yield the frames in order."""
         return iter(self._frames)
+
+    def columns(self) -> EntryColumns:
+        """Return frames, sizes and ids; not to be changed."""
+        numbers = itertools.chain.from_iterable((offset, size, count) for offset, size, _, count in self._frames)
+        return EntryColumns(array.array("I", numbers), self._sizes, self._ids)
 
     def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
         """Yield (id, frame offset, frame size, position in the frame, plain size) of every entry, in order."""

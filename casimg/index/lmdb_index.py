@@ -15,13 +15,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import lmdb
 
 from casimg.constants import TIB
 from casimg.errors import CasimgError, ConfigError, ForkError, IndexDamagedError, NoSpaceError
-from casimg.index.place import Place, decode_place, encode_listed, encode_place
+from casimg.index.items import HasPlaces, sorted_items
+from casimg.index.place import ITEM, Place, decode_place, encode_place
 
 _log = logging.getLogger("casimg.index")
 
@@ -33,14 +34,6 @@ _READER_COUNT_MAX: Final = 4096
 _LOCK_FILE_SIZE: Final = (_READER_COUNT_MAX + 16) * 64  # a cache line for each reader, some for the header
 _MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
-
-
-class HasPlaces(Protocol):
-    """An entry list of a pack."""
-
-    def places(self) -> Iterator[tuple[bytes, int, int, int, int]]:
-        """Yield (id, frame offset, frame size, position, plain size)."""
-        ...
 
 
 class Lookup:
@@ -162,15 +155,14 @@ class Index:
         Raises: NoSpaceError, IndexDamagedError.
         """
         self._check_usable()
-        items = [item for pack_no, _, trailer in packs for item in encode_listed(pack_no, trailer.places())]
-        items.sort()
+        items = memoryview(sorted_items([(pack_no, trailer) for pack_no, _, trailer in packs]))
         with self._translating():
             start = 0
             while start < len(items):
                 with self._env.begin(write=True) as txn, txn.cursor(self._places) as cursor:
                     is_small = txn.stat(self._places)["leaf_pages"] < _TRANSACTION_ENTRIES
-                    end = start + (_TRANSACTION_ENTRIES_SMALL if is_small else _TRANSACTION_ENTRIES)
-                    cursor.putmulti(items[start:end])
+                    end = start + ITEM.size * (_TRANSACTION_ENTRIES_SMALL if is_small else _TRANSACTION_ENTRIES)
+                    cursor.putmulti(ITEM.iter_unpack(items[start:end]))
                 start = end
             with self._env.begin(write=True) as txn:
                 for pack_no, pack_id, _ in packs:

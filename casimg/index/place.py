@@ -2,14 +2,18 @@
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
+
+from casimg.constants import ID_SIZE
 
 _VALUE: Final = struct.Struct(">IIIHI")  # pack number first: duplicates of a key sort by pack
 _CHECK: Final = struct.Struct(">H")
 _WHOLE: Final = struct.Struct(">IIIHIH")
 VALUE_SIZE: Final = _VALUE.size + _CHECK.size
+ITEM: Final = struct.Struct(f"{ID_SIZE}s{VALUE_SIZE}s")
+"""What is put in the index: id, value."""
 
 
 class Place(NamedTuple):
@@ -40,20 +44,6 @@ def encode_place(chunk: bytes, place: tuple[int, int, int, int, int]) -> bytes:
     """Return the index value of a place; its check covers the key too."""
     body = _VALUE.pack(*place)
     return body + _CHECK.pack(crc32(chunk, crc32(body)) & 0xFFFF)
-
-
-def encode_listed(pack_no: int, listed: Iterable[tuple[bytes, int, int, int, int]]) -> list[tuple[bytes, bytes]]:
-    """Return (id, index value) of every entry of a pack: as `encode_place`, without a call for each.
-
-    Args:
-        listed: (id, frame offset, frame size, position, plain size) of each.
-    """
-    value, check_value = _VALUE.pack, _CHECK.pack
-    items = []
-    for chunk, offset, size, position, plain_size in listed:
-        body = value(pack_no, offset, size, position, plain_size)
-        items.append((chunk, body + check_value(crc32(chunk, crc32(body)) & 0xFFFF)))
-    return items
 
 
 def decode_place(chunk: bytes, value: bytes) -> Place | None:

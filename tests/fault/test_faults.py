@@ -12,7 +12,17 @@ from casimg.testing.watched import Call, watch_parts
 from tests.torture import faults
 from tests.torture.operations import OPERATIONS, Task, World, again
 
-STEP = {"put": 31, "upload": 31, "snapshot": 5, "snapshot-disk": 27, "delete": 2, "gc": 43, "index": 5, "get": 17, "check": 31}
+STEP = {
+    "put": 31,
+    "upload": 31,
+    "snapshot": 5,
+    "snapshot-disk": 27,
+    "delete": 2,
+    "gc": 43,
+    "index": 5,
+    "get": 17,
+    "check": 31,
+}
 STEP |= {"repack": 151, "set": 7, "repair": 151, "recover": 47, "recover-over": 61}
 """How many moments are passed over in `make test`; `make torture` passes over none."""
 

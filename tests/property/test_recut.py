@@ -77,7 +77,7 @@ def test_around_a_change_the_cuts_are_those_of_the_whole(
     assert (segment.sizes, segment.ids) == (sizes, ids)
     chunks = [size for size in sizes if size < HOLE_FLAG]
     numbers = list(segment.read_chunks or ())
-    assert [len(piece) for piece in segment.pieces(numbers)] == [chunks[number] for number in numbers]
+    assert [end - start for start, end in segment.spans(numbers)] == [chunks[number] for number in numbers]
 
 
 def test_what_no_change_reaches_is_not_read() -> None:

@@ -108,8 +108,9 @@ _RECORD_LATE = (
 )
 _ONE_PLACE = Edit(
     "casimg.index.lmdb_index:Index.add_packs",
-    "cursor.putmulti(items[start:end])",
-    "[(txn.delete(key, db=self._places), txn.put(key, value, db=self._places)) for key, value in items]",
+    "cursor.putmulti(ITEM.iter_unpack(items[start:end]))",
+    "[(txn.delete(key, db=self._places), txn.put(key, value, db=self._places))"
+    " for key, value in ITEM.iter_unpack(items)]",
 )
 _BY_NUMBER = Edit(
     "casimg.index.follow:follow",
@@ -403,7 +404,9 @@ MUTANTS = (
         "an edit during an upload is not noticed",
         "I10",
         scenarios.FAILED_UPLOADS,
-        Edit("casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"),
+        Edit(
+            "casimg.catalog.images:note_changes_since", "for _ in range(revision - recorded_revision):", "for _ in ():"
+        ),
         seeds=200,
     ),
     # Repack

@@ -18,7 +18,7 @@ from casimg.backend.base import ObjectStat
 from casimg.backend.memory import MemoryBackend
 from casimg.errors import BackendUnavailableError, CatalogBusyError, NotFoundError
 from casimg.index import Index, Lookup
-from casimg.index.lmdb_index import HasPlaces
+from casimg.index.items import HasPlaces
 from tests.simulation.database import MemoryDatabase
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.violation import ViolationError

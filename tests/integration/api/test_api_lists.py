@@ -58,7 +58,7 @@ def test_filters(alice: Client, mark: str) -> None:
 
     assert found("") == ["a,b", "c"]
     assert found("os_hidden=true") == ["hidden"]
-    assert found("name=in:" + quote("\"a,b\",c")) == ["a,b", "c"]
+    assert found("name=in:" + quote('"a,b",c')) == ["a,b", "c"]
     assert found("name=in:a,b") == []
     assert found("name=c") == ["c"]
     assert found("disk_format=in:raw,vhd") == ["a,b"]

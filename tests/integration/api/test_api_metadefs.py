@@ -82,7 +82,13 @@ def test_the_life_of_a_namespace(client: Caller) -> None:
     assert made.status == 201
     assert made.header("Location") == f"http://127.0.0.1:{client.server.port}/v2/metadefs/namespaces/OS::Full"
     links = {"self": "/v2/metadefs/namespaces/OS::Full", "schema": "/v2/schemas/metadefs/namespace"}
-    kept = {**FULL, "properties": {**FULL["properties"], "ports": KEPT}, "protected": False, "owner": "p-admin", **links}
+    kept = {
+        **FULL,
+        "properties": {**FULL["properties"], "ports": KEPT},
+        "protected": False,
+        "owner": "p-admin",
+        **links,
+    }
     kept["objects"] = [{**FULL["objects"][0], "properties": {"size": KEPT}}, {"name": "o2"}]
     assert without_times(made.json) == kept
     shown = client.send("GET", f"{ROOT}/OS::Full", who="bob").json
@@ -422,7 +428,9 @@ def test_fields_that_only_the_server_sets(client: Caller) -> None:
         assert client.send("POST", f"{base}/resource_types", {"name": "x", name: "y"}).status == 400
     for name in ("self", "created_at"):
         assert client.send("POST", f"{base}/tags", {"tags": [{"name": "x", name: "y"}]}).status == 400
-        assert client.send("POST", f"{base}/objects", {"name": "x", "properties": {"p": {**P, name: "y"}}}).status == 400
+        assert (
+            client.send("POST", f"{base}/objects", {"name": "x", "properties": {"p": {**P, name: "y"}}}).status == 400
+        )
 
 
 def test_large_and_odd_names(client: Caller) -> None:

@@ -1,5 +1,7 @@
 """Who sees what: members on the wire, and images of other projects under every verb."""
 
+from typing import Any
+
 import pytest
 
 from tests.api_serving import Client
@@ -94,7 +96,8 @@ def test_members_see_themselves_alone(admin: Client, alice: Client, bob: Client)
 def test_what_is_no_member(alice: Client) -> None:
     """Malformed members are 400, members of images that are not shared 403."""
     members = f"{alice.image()['self']}/members"
-    for body in ({}, {"member": ""}, {"member": 1}, {"member": "m" * 256}, [], {"member": "a\0"}, b"{"):
+    bodies: tuple[Any, ...] = ({}, {"member": ""}, {"member": 1}, {"member": "m" * 256}, [], {"member": "a\0"}, b"{")
+    for body in bodies:
         assert alice.post(members, body).status == 400
     private = f"{alice.image(visibility='private')['self']}/members"
     assert alice.post(private, {"member": "p-bob"}).status == 403

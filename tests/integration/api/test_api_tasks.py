@@ -62,7 +62,7 @@ def test_tasks_of_a_dead_server_have_ended(client: Client, dead: str) -> None:
 
 
 def test_a_task_is_told(client: Client, repository: Repository) -> None:
-    """Administrators see a task whole and in lists as a stub; others see those of their images, and of their project."""
+    """Administrators see a task whole, and in lists as a stub; others those of their project, at an image they see."""
     alice, admin = client.as_("alice"), client.as_("admin")
     image = alice.image(name="x")
     tasks = repository.tasks()

@@ -36,7 +36,7 @@ def log_line(caplog: pytest.LogCaptureFixture, path: str, *, read_count: int = 2
         return parts
 
     with caplog.at_level(logging.INFO, "casimg_api.access"):
-        answer = AccessLog(app)({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda *_: None)  # type: ignore[arg-type, return-value]
+        answer = AccessLog(app)({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda *_: None)  # type: ignore[arg-type]
         for number, _part in enumerate(answer, start=1):
             if number > read_count:
                 break

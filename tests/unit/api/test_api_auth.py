@@ -49,7 +49,7 @@ def called(config: AuthConfig, headers: dict[str, str]) -> tuple[str, Caller | N
 
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/v2/images", "SERVER_NAME": "x", "SERVER_PORT": "80"}
     environ |= {"wsgi.url_scheme": "http", **headers}
-    list(guarded(app, config, POLICY)(environ, lambda line, found, *_: sent.extend((line, dict(found)))))  # type: ignore[arg-type, return-value]
+    list(guarded(app, config, POLICY)(environ, lambda line, found, *_: sent.extend((line, dict(found)))))  # type: ignore[arg-type]
     return sent[0], seen[0] if seen else None, sent[1]
 
 

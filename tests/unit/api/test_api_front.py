@@ -12,7 +12,7 @@ def answered(app: Any, path: str = "/v2/images", **environ: str) -> tuple[str, d
     sent: list[Any] = []
     whole: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.url_scheme": "http", **environ}
     whole |= {"SERVER_NAME": "x", "SERVER_PORT": "80"}
-    parts = Front(app, Config())(whole, lambda line, headers, *_: sent.extend((line, dict(headers))))  # type: ignore[arg-type, return-value]
+    parts = Front(app, Config())(whole, lambda line, headers, *_: sent.extend((line, dict(headers))))  # type: ignore[arg-type]
     return sent[0], sent[1], b"".join(parts)
 
 

@@ -13,7 +13,7 @@ from benchmarks.bare import restore, store
 from benchmarks.bare.restore import runs
 from benchmarks.bare.stored import Piece
 from benchmarks.growth.__main__ import GROWTHS, Growth, run_one
-from benchmarks.growth.index import MadePack
+from benchmarks.growth.index import made_pack
 from benchmarks.growth.made import BLOCK, fresh, origin, overwrite, spread, write_made
 from benchmarks.growth.reads import offsets_of, summary
 from benchmarks.growth.setting import Setting, fitting
@@ -67,8 +67,8 @@ def test_sizes_fit_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_made_packs_have_ids_of_their_own() -> None:
     """No id comes twice, in a pack or in two."""
-    ids = {chunk for number in (0, 1) for chunk, *_ in MadePack(number).places()}
-    assert len(ids) == 2 * len(list(MadePack(0).places()))
+    ids = {chunk for number in (0, 1) for chunk, *_ in made_pack(number).places()}
+    assert len(ids) == 2 * len(list(made_pack(0).places()))
 
 
 def test_figures_of_reads_and_ends() -> None:

@@ -1,5 +1,6 @@
 """What the comparison with peers computes: rows, sums, ratios, and what is left out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_memory_of_a_small_command_is_its_own() -> None:
 
 
 def test_plan_orders_the_stages() -> None:
-    """A, B and B3 are the first generations by number, C is the rest, containers come only when asked for."""
+    """A, B and B3 are the first generations by number, C is the rest, containers are those asked for."""
     found = family(
         image("base", "golden"),
         image("instance-2", generation=2),
@@ -111,20 +112,29 @@ def test_plan_orders_the_stages() -> None:
         image("instance-3", generation=3),
         image("base", "golden", form="qcow2"),
     )
-    plan = make_plan(found, containers=False, rounds=1, quick_within_s=1, slow_after_s=1)
+    plan = make_plan(found, containers="none", rounds=1, quick_within_s=1, slow_after_s=1)
     assert [one.name for one in plan.raws] == ["instance-1", "instance-2", "instance-3", "base"]
     assert [one.name for one in plan.others] == ["base"]
     assert plan.containers == ()
-    with_containers = make_plan(found, containers=True, rounds=1, quick_within_s=1, slow_after_s=1)
+    with_containers = make_plan(found, containers="all", rounds=1, quick_within_s=1, slow_after_s=1)
     assert [one.format for one in with_containers.containers] == ["qcow2"]
     assert with_containers.needed_size > plan.needed_size
+
+
+def test_plan_takes_the_containers_of_two_goldens() -> None:
+    """Without a wish, containers of the two goldens with the least data are stored, and of no instance."""
+    raws = [image("instance-1", generation=1), image("instance-2", generation=2)]
+    goldens = [replace(image(name, "golden"), data_size=size) for name, size in (("c", 3), ("a", 1), ("b", 2))]
+    wrapped = [image(name, "golden", form="qcow2") for name in "abc"] + [image("instance-1", generation=1, form="vmdk")]
+    plan = make_plan(family(*raws, *goldens, *wrapped), containers="least", rounds=1, quick_within_s=1, slow_after_s=1)
+    assert [one.name for one in plan.containers] == ["a", "b"]
 
 
 def test_plan_needs_two_generations() -> None:
     """A family without a next generation is refused with words."""
     with pytest.raises(CannotRunError, match="two generations"):
         make_plan(
-            family(image("instance-1", generation=1)), containers=False, rounds=1, quick_within_s=1, slow_after_s=1
+            family(image("instance-1", generation=1)), containers="none", rounds=1, quick_within_s=1, slow_after_s=1
         )
 
 

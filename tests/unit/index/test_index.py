@@ -13,11 +13,13 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from casimg.chunker import native_available
 from casimg.errors import ConfigError, ForkError, IndexDamagedError, PackDamagedError
-from casimg.formats.pack import FrameSpan, PackTrailer
-from casimg.index import Index, Place, follow
+from casimg.formats.pack import EntryColumns, FrameSpan, PackTrailer
+from casimg.index import Index, Place, follow, items
 from casimg.index.entries import EntryLists
-from casimg.index.place import VALUE_SIZE, decode_place, encode_listed, encode_place
+from casimg.index.items import sorted_in_python, sorted_items, write_items
+from casimg.index.place import ITEM, VALUE_SIZE, decode_place, encode_place
 
 UUID, INCARNATION = "repository", "first"
 
@@ -94,13 +96,66 @@ def test_against_a_dict(steps: list[tuple[bool, int, list[int]]], tmp_path_facto
     opened.close()
 
 
+number_u32 = st.integers(0, (1 << 32) - 1)
+made_pack = st.tuples(
+    number_u32,
+    st.lists(
+        st.tuples(number_u32, number_u32, st.lists(st.tuples(st.binary(min_size=32, max_size=32), number_u32))),
+        max_size=6,
+    ),
+)
+
+
+def listed(frames: list[tuple[int, int, list[tuple[bytes, int]]]]) -> PackTrailer:
+    """The entry list of frames (offset, size, (id, plain size) of each chunk), which need not be ones that can be."""
+    spans: list[FrameSpan] = []
+    sizes, ids = array("I"), b""
+    for offset, size, chunks in frames:
+        spans.append(FrameSpan(offset, size, len(sizes), len(chunks)))
+        sizes.extend(plain_size for _, plain_size in chunks)
+        ids += b"".join(name for name, _ in chunks)
+    return PackTrailer(0, 0, bytes(16), spans, sizes, ids)
+
+
+@settings(max_examples=100)
+@given(packs=st.lists(made_pack, max_size=4))
+def test_items_in_c_equal_the_twin(packs: list[tuple[int, list[tuple[int, int, list[tuple[bytes, int]]]]]]) -> None:
+    """Items of any entry lists, sorted, are those that Python makes one by one, and each means its place."""
+    given_packs = [(pack_no, listed(frames)) for pack_no, frames in packs]
+    made = sorted_items(given_packs)
+    assert made == sorted_in_python(given_packs)
+    found = [(name, decode_place(name, value)) for name, value in ITEM.iter_unpack(made)]
+    expected = [(name, Place(pack_no, *rest)) for pack_no, pack in given_packs for name, *rest in pack.places()]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+@pytest.mark.skipif(not native_available(), reason="the C extension is not built")
+@pytest.mark.parametrize("counts", [[3], [1], [2, 1], [2, -1], [0]])
+def test_an_entry_list_that_contradicts_itself_is_refused(counts: list[int]) -> None:
+    """Frames with more or fewer chunks than there are entries make no items, and nothing is written past the end."""
+    frames = array("I", [number & 0xFFFFFFFF for count in counts for number in (16, 90, count)])
+    columns = EntryColumns(frames, array("I", [7, 7]), bytes(64))
+    buffer = bytearray(2 * ITEM.size + 8)
+    with pytest.raises(ValueError, match="pack 5"):
+        write_items(5, columns, memoryview(buffer)[: 2 * ITEM.size])
+    assert buffer[2 * ITEM.size :] == bytes(8)
+    with pytest.raises(ValueError, match="pack 5"):
+        write_items(5, columns._replace(ids=bytes(32)), memoryview(buffer)[: 2 * ITEM.size])
+
+
+def test_without_the_extension_python_makes_the_items(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the C extension, which can read, fills its index too."""
+    monkeypatch.setattr(items, "_lib", None)
+    index.add_packs([(1, b"a" * 32, trailer(1, [1, 2])), (2, b"b" * 32, trailer(2, [2, 3]))])
+    assert [places(index, number) for number in range(5)] == [[], [1], [1, 2], [2], []]
+
+
 def test_values_check_themselves() -> None:
     """A flipped bit in a value, or another chunk's value, is no place."""
     place = Place(7, 1 << 31, 5000, 300, 16384)
     value = encode_place(chunk(1), place)
     assert len(value) == VALUE_SIZE == 20
     assert decode_place(chunk(1), value) == place
-    assert encode_listed(7, [(chunk(1), *place[1:])]) == [(chunk(1), value)]
     missed = sum(
         decode_place(chunk(1), value[:at] + bytes([value[at] ^ (1 << bit)]) + value[at + 1 :]) is not None
         for at in range(len(value))

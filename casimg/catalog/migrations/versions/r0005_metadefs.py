@@ -107,11 +107,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_metadef_associations_resource_type_id"), table_name="metadef_associations")
-    op.drop_table("metadef_associations")
-    op.drop_table("metadef_resource_types")
-    op.drop_table("metadef_tags")
-    op.drop_table("metadef_properties")
-    op.drop_table("metadef_objects")
-    op.drop_index(op.f("ix_metadef_namespaces_owner"), table_name="metadef_namespaces")
-    op.drop_table("metadef_namespaces")
+    # an index goes with its table; MariaDB lets none go before that a foreign key needs
+    for part in ("associations", "resource_types", "tags", "properties", "objects", "namespaces"):
+        op.drop_table(f"metadef_{part}")

@@ -44,6 +44,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for column in _INDEXED:
-        op.drop_index(op.f(f"ix_tasks_{column}"), table_name="tasks")
     op.drop_table("tasks")

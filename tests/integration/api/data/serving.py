@@ -1,5 +1,6 @@
 """A server of its own process over a repository, and a client that speaks HTTP byte by byte."""
 
+import contextlib
 import json
 import os
 import re
@@ -72,9 +73,7 @@ class Server:
         assert answer.status == 200, answer
         return answer.json()
 
-    def upload(
-        self, image_id: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def upload(self, image_id: str, body: bytes | Iterable[bytes], headers: Mapping[str, str] | None = None) -> Answer:
         return self.ask("PUT", f"/v2/images/{image_id}/file", body, {"Content-Type": OCTETS, **(headers or {})})
 
     def download(self, image_id: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -102,8 +101,10 @@ class Server:
         while todo:
             at = todo.pop()
             found.append(at)
-            for task in Path(f"/proc/{at}/task").iterdir():
-                todo.extend(int(child) for child in (task / "children").read_text().split())
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{at}/task").iterdir():
+                    with contextlib.suppress(OSError):  # threads end while they are looked at
+                        todo.extend(int(child) for child in (task / "children").read_text().split())
         return found
 
     def rss_anon(self) -> int:
@@ -170,7 +171,8 @@ def status_of(connection: socket.socket) -> int:
 
 
 def _rss_anon(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon"):
+                return int(line.split()[1]) * 1024
     return 0
