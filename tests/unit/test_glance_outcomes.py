@@ -13,7 +13,11 @@ def event(name: str, status: str, **texts: str) -> Mapping[str, Any]:
 
 def test_a_test_of_its_own_event() -> None:
     """Each listed test gets the state of its event; names lose the attributes behind them."""
-    events = [event("m.C.a[id-1,smoke]", "success"), event("m.C.b[id-2]", "exists"), event("m.C.b[id-2]", "fail", traceback="Traceback:\n  x\nE: no\n")]
+    events = [
+        event("m.C.a[id-1,smoke]", "success"),
+        event("m.C.b[id-2]", "exists"),
+        event("m.C.b[id-2]", "fail", traceback="Traceback:\n  x\nE: no\n"),
+    ]
     assert outcomes_of(["m.C.a[id-1,smoke]", "m.C.b[id-2]"], events) == [
         Outcome("m.C.a", "passed", "", 1.5),
         Outcome("m.C.b", "failed", "E: no", 1.5),
