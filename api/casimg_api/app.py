@@ -128,9 +128,9 @@ class _Resource:
 def _responder(services: Services, route: Route) -> Responder:
     def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
         check_path(req.env)
+        if not all(parts.values()):  # the path ended in a slash
+            _unknown_path(req, resp)
         for part in parts.values():
-            if not part:  # the path ended in a slash
-                raise HttpError(404)
             check_text(part)
         if route.rejects_body and has_body(req):
             raise HttpError(400, "A body is not expected with this request.")
@@ -141,7 +141,9 @@ def _responder(services: Services, route: Route) -> Responder:
 
 
 def _not_allowed(allowed: str) -> Responder:
-    def respond(_req: falcon.Request, _resp: falcon.Response, **_parts: str) -> None:
+    def respond(req: falcon.Request, resp: falcon.Response, **parts: str) -> None:
+        if not all(parts.values()):  # the path ended in a slash
+            _unknown_path(req, resp)
         raise HttpError(405, "", headers={"Allow": allowed})
 
     return respond
