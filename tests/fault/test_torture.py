@@ -46,6 +46,7 @@ def test_full_disks_say_so_and_rm_and_gc_give_space_back(tmp_path: Path) -> None
     assert result.violations == []
     assert result.counts["operations on a full disk"] == 14
     assert result.counts["said that there is no space"] > 0
+    assert result.counts["rm and gc gave space back"] > 7
 
 
 def test_the_lock_file_of_the_index_has_its_blocks(tmp_path: Path) -> None:
