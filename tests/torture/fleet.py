@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 import traceback
 from collections import Counter
@@ -33,6 +34,7 @@ from tests.torture.victim import small_packs
 
 _IMAGE_COUNT_MAX = 24
 _JOIN_TIMEOUT_S = 120.0
+_STOPPED_TIME_MAX_S = 4.0
 _AGE_US = 3600 * 1_000_000
 
 
@@ -115,6 +117,9 @@ def _fence_now_and_then(
             if writer.pid is None or not writer.is_alive():
                 continue
             os.kill(writer.pid, signal.SIGSTOP)
+            # It may hold the lock of the index's one writer, on which the collection here would wait for ever.
+            wake = threading.Timer(_STOPPED_TIME_MAX_S, os.kill, (writer.pid, signal.SIGCONT))
+            wake.start()
             try:
                 if _age_session(path, writer.pid, result):
                     result.counts["writers stopped beyond the fence"] += 1
@@ -122,6 +127,7 @@ def _fence_now_and_then(
             except CatalogBusyError:
                 result.counts["busy"] += 1
             finally:
+                wake.cancel()
                 os.kill(writer.pid, signal.SIGCONT)
 
 
