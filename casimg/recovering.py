@@ -258,7 +258,13 @@ class _Rebuild:
                 content = same
                 missing, pack_nos = self._walk(record)
                 self._wiring.catalog.transaction(
-                    partial(rows.insert_content, session_id=self._session_id, content=content, pack_nos=pack_nos)
+                    partial(
+                        rows.insert_content,
+                        session_id=self._session_id,
+                        content=content,
+                        pack_nos=pack_nos,
+                        backend_id=self._wiring.backend_id,
+                    )
                 )
                 self.done.content_count += 1
             elif (content.size, content.trees) != (same.size, same.trees):

@@ -281,7 +281,7 @@ class Save:
                 self._known.trust(row.pack_no)
         new = _new_image(fields, None if parent is None else parent.id, self._session.opened_at)
         content_id = new_content_id()
-        catalog.begin_image(session_id, new, content_id)
+        catalog.begin_image(session_id, new, content_id, backend_id=self._wiring.backend_id)
         root = self._ingest(source, parent, dirty)
         if isinstance(source, FileSource) and not allow_changes:
             source.check_unchanged()

@@ -76,6 +76,7 @@ def upload(
                 content_id=content_id,
                 parent_id=parent_id,
                 status=status,
+                backend_id=wiring.backend_id,
             )
         )
         beat = partial(beat_upload, session_id=session_id, image_id=image_id)

@@ -90,7 +90,7 @@ class Save:
         self.session_id = catalog.open_session("ingest").session_id
         self.image = new_image() if image is None else image
         self.content_id: ContentId = new_content_id()
-        catalog.begin_image(self.session_id, self.image, self.content_id)
+        catalog.begin_image(self.session_id, self.image, self.content_id, backend_id=1)
 
     def add_packs(self, count: int = 1) -> list[int]:
         return [self.catalog.insert_pack(self.session_id, new_pack()) for _ in range(count)]

@@ -230,9 +230,11 @@ class Catalog:
 
     # Images and contents
 
-    def begin_image(self, session_id: SessionId, new: NewImage, content_id: ContentId) -> None:
+    def begin_image(self, session_id: SessionId, new: NewImage, content_id: ContentId, *, backend_id: int) -> None:
         """Enter an image being saved, claimed by the session. Raises: SessionFencedError."""
-        self.transaction(lambda connection: images.begin_image(connection, session_id, new, content_id))
+        self.transaction(
+            lambda connection: images.begin_image(connection, session_id, new, content_id, backend_id=backend_id)
+        )
 
     def note_content(self, session_id: SessionId, image_id: ImageId) -> list[PackRow]:
         """Return an active image's packs, held for this session. Raises: ImageNotFoundError, SessionFencedError."""
@@ -376,21 +378,21 @@ class Catalog:
         """Return those of the sessions that have a row, open or ended."""
         return self._read(lambda connection: orphans.known_sessions(connection, session_ids))
 
-    def remember_orphans(self, names: Collection[str]) -> int:
+    def remember_orphans(self, backend_id: int, names: Collection[str]) -> int:
         """Remember objects that were listed without a row, with an epoch after the listing."""
-        return self.transaction(lambda connection: orphans.remember(connection, names))
+        return self.transaction(lambda connection: orphans.remember(connection, backend_id, names))
 
-    def ripe_orphans(self) -> tuple[list[str], int]:
+    def ripe_orphans(self, backend_id: int) -> tuple[list[str], int]:
         """Return remembered names that no older open session can explain, and how many wait."""
-        return self.transaction(orphans.ripe)
+        return self.transaction(lambda connection: orphans.ripe(connection, backend_id))
 
     def enable_collection(self) -> bool:
         """Take the latch off that `recover` left on; False when it was not on. Only after a full check."""
         return self.transaction(recover.enable_collection)
 
-    def forget_orphan(self, name: str) -> None:
+    def forget_orphan(self, backend_id: int, name: str) -> None:
         """Say that a remembered object is gone, or has a row after all."""
-        self.transaction(lambda connection: orphans.forget(connection, name))
+        self.transaction(lambda connection: orphans.forget(connection, backend_id, name))
 
     # Inner
 

@@ -42,6 +42,23 @@ def note_content(connection: Connection, session_id: SessionId, image_id: ImageI
     return [replace(pack, state="live") for pack in found]
 
 
+def insert_pending(
+    connection: Connection, session_id: SessionId, content_id: ContentId, backend_id: int, now: int
+) -> None:
+    """Insert a content that a session will complete."""
+    connection.execute(
+        insert(contents).values(
+            content_id=content_id,
+            state="pending",
+            session_id=session_id,
+            size=None,
+            hole_size=0,
+            created_at=now,
+            backend_id=backend_id,
+        )
+    )
+
+
 def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
     """Return a content with its trees and hashes. Raises: CatalogDamagedError when it is not there."""
     row = connection.execute(select(contents).where(contents.c.content_id == content_id)).first()

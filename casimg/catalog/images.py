@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, insert, or_, select, update
 
+from casimg.catalog.contents import insert_pending
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import image_query, image_row, insert_image, is_stored, read_images
 from casimg.catalog.outbox import note_change
@@ -32,15 +33,13 @@ from casimg.ids import ContentId, ImageId, SessionId
 _PREFIX_SIZE_MIN = 4
 
 
-def begin_image(connection: Connection, session_id: SessionId, new: NewImage, content_id: ContentId) -> None:
+def begin_image(
+    connection: Connection, session_id: SessionId, new: NewImage, content_id: ContentId, *, backend_id: int
+) -> None:
     """Insert the image, claimed by the session, and its pending content. Raises: SessionFencedError."""
     beat(connection, session_id)
     now = now_us(connection)
-    connection.execute(
-        insert(contents).values(
-            content_id=content_id, state="pending", session_id=session_id, size=None, hole_size=0, created_at=now
-        )
-    )
+    insert_pending(connection, session_id, content_id, backend_id, now)
     insert_image(connection, new, now, status="saving", session_id=session_id, staged_content_id=content_id)
 
 

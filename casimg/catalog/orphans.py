@@ -15,29 +15,33 @@ from casimg.catalog.transaction import batches
 from casimg.ids import ImageId, PackId, SessionId
 
 
-def remember(connection: Connection, names: Collection[str]) -> int:
+def remember(connection: Connection, backend_id: int, names: Collection[str]) -> int:
     """O3: bump the epoch and note it for names not yet remembered; forget those no longer found. Returns the epoch."""
     connection.execute(update(repo).values(epoch=repo.c.epoch + 1))
     epoch = int(connection.execute(select(repo.c.epoch)).scalar_one())
-    known = set(connection.execute(select(orphans.c.name)).scalars())
+    known = set(connection.execute(select(orphans.c.name).where(orphans.c.backend_id == backend_id)).scalars())
     for batch in batches(sorted(known - set(names))):
-        connection.execute(delete(orphans).where(orphans.c.name.in_(batch)))
+        connection.execute(delete(orphans).where(orphans.c.backend_id == backend_id, orphans.c.name.in_(batch)))
     for batch in batches(sorted(set(names) - known)):
-        connection.execute(insert(orphans), [{"name": name, "epoch": epoch} for name in batch])
+        connection.execute(
+            insert(orphans), [{"backend_id": backend_id, "name": name, "epoch": epoch} for name in batch]
+        )
     return epoch
 
 
-def ripe(connection: Connection) -> tuple[list[str], int]:
+def ripe(connection: Connection, backend_id: int) -> tuple[list[str], int]:
     """O4: return names that no older open session can still explain, and how many wait."""
     oldest = oldest_open_epoch(connection)
-    rows = connection.execute(select(orphans.c.name, orphans.c.epoch).order_by(orphans.c.name)).all()
+    rows = connection.execute(
+        select(orphans.c.name, orphans.c.epoch).where(orphans.c.backend_id == backend_id).order_by(orphans.c.name)
+    ).all()
     found = [row.name for row in rows if oldest is None or oldest >= row.epoch]
     return found, len(rows) - len(found)
 
 
-def forget(connection: Connection, name: str) -> None:
+def forget(connection: Connection, backend_id: int, name: str) -> None:
     """Say that an orphan is gone, or was none."""
-    connection.execute(delete(orphans).where(orphans.c.name == name))
+    connection.execute(delete(orphans).where(orphans.c.backend_id == backend_id, orphans.c.name == name))
 
 
 def pack_states(connection: Connection, pack_ids: Collection[PackId]) -> dict[PackId, str]:

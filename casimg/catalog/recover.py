@@ -101,7 +101,7 @@ def insert_packs(
 
 
 def insert_content(
-    connection: Connection, session_id: SessionId, content: NewContent, pack_nos: Collection[int]
+    connection: Connection, session_id: SessionId, content: NewContent, pack_nos: Collection[int], backend_id: int
 ) -> None:
     """Enter a complete content with the packs that hold it."""
     connection.execute(
@@ -112,6 +112,7 @@ def insert_content(
             size=content.size,
             hole_size=content.hole_size,
             created_at=now_us(connection),
+            backend_id=backend_id,
         )
     )
     for tree in content.trees:

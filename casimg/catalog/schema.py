@@ -143,6 +143,8 @@ contents = Table(
     Column("created_at", BigInteger, nullable=False),
     # When its chunks were last looked at for how scattered they lie; NULL is never.
     Column("settled_at", BigInteger),
+    # Of one whose bytes lie elsewhere, NULL: it has no tree, and names no pack.
+    Column("backend_id", Integer),
 )
 
 content_trees = Table(
@@ -231,6 +233,18 @@ image_members = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+image_copies = Table(
+    "image_copies",
+    metadata,
+    # Of an image on more than one backend: where it lies besides its own content.
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("backend_id", Integer, ForeignKey("backends.backend_id"), primary_key=True, autoincrement=False),
+    Column("content_id", String(32), ForeignKey("contents.content_id"), nullable=False, index=True),
+    # Whose record on that backend is the copy's.
+    Column("session_id", String(32), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 leases = Table(
     "leases",
     metadata,
@@ -254,6 +268,7 @@ outbox = Table(
 orphans = Table(
     "orphans",
     metadata,
+    Column("backend_id", Integer, primary_key=True, autoincrement=False),
     # "pack", "record" or "partial", a space, and the key: found without a row at the epoch.
     Column("name", String(255), primary_key=True),
     Column("epoch", BigInteger, nullable=False),

@@ -7,8 +7,9 @@ it and shows in its status for what: to save data, to keep them aside for an imp
 
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
+from casimg.catalog.contents import insert_pending
 from casimg.catalog.engine import now_us
 from casimg.catalog.images import note_changes_since
 from casimg.catalog.schema import CLAIMED_STATUSES, contents, images, sessions
@@ -34,21 +35,20 @@ def claim_queued(
     content_id: ContentId,
     parent_id: ImageId | None,
     status: ClaimedStatus = "saving",
+    *,
+    backend_id: int,
 ) -> None:
     """Q1: a queued image is now the session's, with a pending content.
 
     Args:
         parent_id: what it was made from; None leaves what it says.
         status: what it shows meanwhile.
+        backend_id: where its data will lie.
     Raises: SessionFencedError, ImageNotFoundError, NotQueuedError.
     """
     beat(connection, session_id)
     now = now_us(connection)
-    connection.execute(
-        insert(contents).values(
-            content_id=content_id, state="pending", session_id=session_id, size=None, hole_size=0, created_at=now
-        )
-    )
+    insert_pending(connection, session_id, content_id, backend_id, now)
     values: dict[str, Any] = {} if parent_id in (None, image_id) else {"parent_id": parent_id}
     done = connection.execute(
         update(images)

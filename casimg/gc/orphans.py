@@ -53,8 +53,8 @@ def sweep_orphans(wiring: Wiring, *, trust_catalog: bool) -> OrphanReport:
     if refused is not None:
         _log.warning("orphans.refused why=%s", refused)
         return OrphanReport(refused=refused)
-    wiring.catalog.remember_orphans(listing.sizes)
-    names, waiting_count = wiring.catalog.ripe_orphans()
+    wiring.catalog.remember_orphans(wiring.backend_id, listing.sizes)
+    names, waiting_count = wiring.catalog.ripe_orphans(wiring.backend_id)
     count = size = 0
     # Sessions were looked at by `ripe_orphans`; only now the rows, once more.
     explained = _explained(wiring, names)
@@ -64,7 +64,7 @@ def sweep_orphans(wiring: Wiring, *, trust_catalog: bool) -> OrphanReport:
             count += 1
             size += listing.sizes.get(name, 0)
             _log.info("orphan.removed name=%s", name)
-        wiring.catalog.forget_orphan(name)
+        wiring.catalog.forget_orphan(wiring.backend_id, name)
     return OrphanReport(count, size, waiting_count)
 
 

@@ -66,10 +66,10 @@ def test_a_pack_inserted_meanwhile_is_no_orphan(repo: Repository) -> None:
     catalog = repo._wiring.catalog
     repo.put([os.urandom(50_000)], name="image")
     (row,) = [row for row in catalog.all_packs(("live",)) if row.kind == 0]
-    catalog.remember_orphans([f"pack {pack_key(row.pack_id)}"])
+    catalog.remember_orphans(1, [f"pack {pack_key(row.pack_id)}"])
     report = repo.plan_gc().execute()
     assert report.orphan_count == 0
-    assert catalog.ripe_orphans() == ([], 0)
+    assert catalog.ripe_orphans(1) == ([], 0)
     assert repo.check(read_data=True).clean
 
 

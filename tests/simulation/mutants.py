@@ -325,7 +325,7 @@ MUTANTS = (
         scenarios.DYING_WRITER,
         Edit(
             "casimg.gc.orphans:sweep_orphans",
-            "names, waiting_count = wiring.catalog.ripe_orphans()",
+            "names, waiting_count = wiring.catalog.ripe_orphans(wiring.backend_id)",
             "names, waiting_count = [], 0",
         ),
     ),

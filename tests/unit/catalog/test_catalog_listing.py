@@ -86,6 +86,7 @@ def fill(catalog: Catalog, entries: list[Entry]) -> None:
                         size=entry.size,
                         hole_size=0,
                         created_at=0,
+                        backend_id=1,
                     )
                 )
                 connection.execute(insert(content_hashes).values(content_id=content_id, algo="md5", value=entry.md5))

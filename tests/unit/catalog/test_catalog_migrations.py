@@ -13,7 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 import casimg.catalog.migrate
-from casimg.catalog import Catalog, ImageChange, metadef_schema, task_schema  # noqa: F401 - tables join the metadata
+from casimg.catalog import (  # noqa: F401 - tables join the metadata
+    Catalog,
+    ImageChange,
+    cache_schema,
+    location_schema,
+    metadef_schema,
+    task_schema,
+    upkeep_schema,
+)
 from casimg.catalog.changes import change_image
 from casimg.catalog.edits import UNSET, Edit, edit_image
 from casimg.catalog.schema import metadata
@@ -79,8 +87,8 @@ def _migrate(connection: Connection, to: str) -> None:
 
 def _everything(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, but for what 0003 does not have."""
-    new = {"hidden", "virtual_size", "registered"}
-    added = {"alembic_version", "image_members", "tasks"}
+    new = {"hidden", "virtual_size", "registered", "backend_id"}
+    added = {"alembic_version", "cached_images", "image_copies", "image_locations", "image_members", "tasks", "upkeep"}
     found: dict[str, list[dict[str, Any]]] = {}
     for table in sorted(set(inspect(connection).get_table_names()) - added):
         if table.startswith("metadef_"):
@@ -100,6 +108,8 @@ def test_a_filled_catalog_is_upgraded_whole(url: str) -> None:
         Catalog.open(url)
     assert Catalog.upgrade(url) == "0003"
     assert database.read(_everything) == before
+    query = text("SELECT backend_id FROM contents")
+    assert database.read(lambda connection: connection.execute(query).scalars().all()) == [1]
     assert database.write(_differences) == []
     if not SERVER_URL:
         assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_key_check")).all()) == []

@@ -59,6 +59,7 @@ class Upload:
                 image_id=image_id,
                 content_id=self.content_id,
                 parent_id=parent_id,
+                backend_id=1,
             )
         )
         self.revision = catalog.image(image_id).revision

@@ -160,7 +160,7 @@ def test_fenced_session_can_do_nothing(catalog: Catalog) -> None:
     for step in (
         lambda: catalog.heartbeat(save.session_id),
         save.add_packs,
-        lambda: catalog.begin_image(save.session_id, new_image(), save.content_id),
+        lambda: catalog.begin_image(save.session_id, new_image(), save.content_id, backend_id=1),
         lambda: catalog.note_content(save.session_id, save.image.id),
         lambda: save.commit(pack_nos),
         lambda: catalog.snapshot_row(save.session_id, save.image.id, new_image(), unique_name=False),

@@ -40,7 +40,7 @@ def begin(catalog: Catalog, image_id: ImageId, status: uploads.ClaimedStatus = "
     """Claim a queued image."""
     upload = Upload(image_id, new_content_id(), catalog.open_session("ingest").session_id)
     work = partial(uploads.claim_queued, session_id=upload.session_id, image_id=image_id, content_id=upload.content_id)
-    catalog.transaction(partial(work, parent_id=None, status=status))
+    catalog.transaction(partial(work, parent_id=None, status=status, backend_id=1))
     return upload
 
 
