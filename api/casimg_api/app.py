@@ -26,6 +26,7 @@ from casimg_api import (
     images,
     metadefs,
     schemas,
+    task_creation,
     tasks,
 )
 from casimg_api.access import AccessLog
@@ -64,6 +65,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *schemas.ROUTES,
     *discovery.ROUTES,
     *tasks.ROUTES,
+    *task_creation.ROUTES,
     *cache.ROUTES,
     *metadefs.ROUTES,
 )

@@ -45,7 +45,7 @@ def import_image(call: Call, image_id: str) -> None:
         return
     if not body.get("all_stores_must_succeed", True) and not call.config.store.multi_store:
         raise HttpError(400, "All_stores_must_succeed can only be set with enabled_backends")
-    uri = _checked_uri(call, method) if name == "web-download" else None
+    uri = checked_uri(call, method.get("uri"), name) if name == "web-download" else None
     _begin(call, row, body, stores, uri, remote)
     send_nothing(call, 202)
 
@@ -125,17 +125,20 @@ def _copy(call: Call, body: dict[str, Any]) -> None:
     send_nothing(call, 202)
 
 
-def _checked_uri(call: Call, method: dict[str, Any]) -> str:
-    """Return a URL that may be fetched, as far as can be told now. Raises: HttpError 400."""
-    uri = method.get("uri")
+def checked_uri(call: Call, uri: object, what: str) -> str:
+    """Return a URL that may be fetched, as far as can be told now. Raises: HttpError 400.
+
+    Args:
+        what: it is for, in messages.
+    """
     if not isinstance(uri, str):
-        raise HttpError(400, "URI for web-download does not pass filtering: it is missing")
+        raise HttpError(400, f"URI for {what} does not pass filtering: it is missing")
     try:
         call.imports.rules.addresses(call.imports.rules.place(uri))
     except UnknownHostError:
         pass  # its name may have an address in a moment; else the task fails
     except FetchRefusedError as error:
-        raise HttpError(400, f"URI for web-download does not pass filtering: {error}") from None
+        raise HttpError(400, f"URI for {what} does not pass filtering: {error}") from None
     return uri
 
 

@@ -37,7 +37,18 @@ def visible_image(call: Call, image_id: str) -> ImageRow:
 
 def create(call: Call) -> None:
     """POST /images: register an image; its data comes later."""
-    attributes = json_object(call)
+    row = call.registry.create(entry_of(call, json_object(call)))
+    send_json(call, image_view(row, call.config.store), 201)
+    call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
+    methods = call.config.image_import.enabled_import_methods
+    if methods:
+        call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
+    if call.config.store.multi_store:
+        call.resp.set_header("OpenStack-image-store-ids", call.config.store.id)
+
+
+def entry_of(call: Call, attributes: dict[str, Any]) -> NewEntry:
+    """Return the image that attributes tell, which the caller may create. Raises: HttpError 400, 403, 413."""
     for name in ("direct_url", "self", "file", "schema", "stores"):
         if name in attributes:
             raise HttpError(403, f"Attribute '{name}' is read-only.")
@@ -55,30 +66,21 @@ def create(call: Call) -> None:
     tags = tuple(sorted(set(attributes.get("tags", ()))))
     check_count("tags", len(tags), call.config.images.image_tag_quota)
     check_count("properties", len(properties), call.config.images.image_property_quota)
-    row = call.registry.create(
-        NewEntry(
-            id=None if image_id is None else image_id_of(image_id),
-            name=attributes.get("name"),
-            disk_format=attributes.get("disk_format"),
-            container_format=attributes.get("container_format"),
-            owner=owner,
-            visibility=visibility,
-            protected=attributes.get("protected", False),
-            hidden=attributes.get("os_hidden", False),
-            min_disk=plain_int("min_disk", attributes.get("min_disk", 0)),
-            min_ram=plain_int("min_ram", attributes.get("min_ram", 0)),
-            tags=tags,
-            properties=properties,
-            parent_id=_parent(call, properties),
-        )
+    return NewEntry(
+        id=None if image_id is None else image_id_of(image_id),
+        name=attributes.get("name"),
+        disk_format=attributes.get("disk_format"),
+        container_format=attributes.get("container_format"),
+        owner=owner,
+        visibility=visibility,
+        protected=attributes.get("protected", False),
+        hidden=attributes.get("os_hidden", False),
+        min_disk=plain_int("min_disk", attributes.get("min_disk", 0)),
+        min_ram=plain_int("min_ram", attributes.get("min_ram", 0)),
+        tags=tags,
+        properties=properties,
+        parent_id=_parent(call, properties),
     )
-    send_json(call, image_view(row, call.config.store), 201)
-    call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
-    methods = call.config.image_import.enabled_import_methods
-    if methods:
-        call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
-    if call.config.store.multi_store:
-        call.resp.set_header("OpenStack-image-store-ids", call.config.store.id)
 
 
 def _properties(attributes: dict[str, Any]) -> dict[str, str]:

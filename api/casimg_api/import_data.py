@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from casimg.ids import ImageId
 from casimg.image_file import ImageFile
-from casimg.registry import Inspected, Viewer
+from casimg.registry import Inspected, NewEntry, Viewer
 from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import inspect_file, inspection_of
 from casimg_api.quota import limits_of
@@ -41,6 +41,7 @@ class Job:
         project_id: whose quota counts.
         store: as clients know it; empty when they know of none.
         remote: the image of another service that is fetched.
+        new: the image to make first, when there is none yet; it has the lock of the task from its beginning.
     """
 
     image_id: ImageId
@@ -49,6 +50,7 @@ class Job:
     project_id: str | None
     store: str
     remote: RemoteImage | None = None
+    new: NewEntry | None = None
 
     @property
     def is_staged(self) -> bool:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("casimg_api.importing")
 
 TASK_TYPE: Final = "api_image_import"
+LEGACY_TASK_TYPE: Final = "import"
+"""Of tasks that make their image, see `task_creation`."""
 LOCK: Final = "os_glance_import_task"
 IMPORTING_TO: Final = "os_glance_importing_to_stores"
 FAILED_IN: Final = "os_glance_failed_import"
@@ -77,7 +79,8 @@ class Imports:
 
     def unlock(self, job: Job, *, has_failed: bool) -> None:
         """Take an image from a job. Raises: NotLockedError, ImageNotFoundError."""
-        _unlock(self._registry, job.image_id, job.task_id, job.store if has_failed else "")
+        beside = {} if job.new is not None else _beside(job.store if has_failed else "")
+        self._registry.unlock(job.image_id, LOCK, job.task_id, beside=beside)
 
     def is_stale(self, task_id: str) -> bool:
         """Tell whether nobody works at a task any more: it has ended, or was silent for an hour."""
@@ -134,6 +137,8 @@ class Imports:
     def _run(self, job: Job) -> None:
         try:
             self._tasks.begin(job.task_id)
+            if job.new is not None:
+                self._registry.create(job.new)
             if job.remote is not None:
                 self._fetch_remote(job, job.remote)
             elif job.uri is not None:
@@ -198,6 +203,8 @@ class Imports:
             why = _why(error)
             trace = None if isinstance(error, _EXPECTED) else error
             _log.warning("import.failed image=%s task=%s why=%s", job.image_id, job.task_id, why, exc_info=trace)
+            if job.new is not None:
+                _remove(self._registry, job.image_id, job.task_id)
             if job.is_staged and not isinstance(error, StoppedError):
                 self._unstage(job)
             self._unlock_quietly(job, has_failed=True)
@@ -230,8 +237,24 @@ def end_dead(registry: "RegistryPort", tasks: "Tasks") -> None:
     for task_id in ended:
         with suppress(NotFoundError, ConflictError):
             task = tasks.show(task_id, ALL)
-            if task.type == TASK_TYPE and task.image_id is not None:
+            if task.image_id is None:
+                continue
+            if task.type == TASK_TYPE:
                 _unlock(registry, task.image_id, task_id, _store_of(task.input))
+            elif task.type == LEGACY_TASK_TYPE:
+                _remove(registry, task.image_id, task_id)
+                registry.unlock(task.image_id, LOCK, task_id, beside={})
+
+
+def _remove(registry: "RegistryPort", image_id: ImageId, task_id: str) -> None:
+    """Take the image away that a task has made, unless it has got data from elsewhere."""
+    with suppress(NotFoundError, ConflictError):
+        row = registry.show(image_id, ALL)
+        if row.status != "queued" or row.properties.get(LOCK) != task_id:
+            return
+        if row.protected:
+            registry.edit(image_id, Edit(protected=False), revision=row.revision)
+        registry.delete(image_id)
 
 
 def _store_of(task_input: Mapping[str, object]) -> str:
@@ -240,7 +263,12 @@ def _store_of(task_input: Mapping[str, object]) -> str:
 
 
 def _unlock(registry: "RegistryPort", image_id: ImageId, task_id: str, failed_in: str) -> None:
-    registry.unlock(image_id, LOCK, task_id, beside={IMPORTING_TO: "", FAILED_IN: failed_in})
+    registry.unlock(image_id, LOCK, task_id, beside=_beside(failed_in))
+
+
+def _beside(failed_in: str) -> dict[str, str]:
+    """Return what images show of an import that has ended."""
+    return {IMPORTING_TO: "", FAILED_IN: failed_in}
 
 
 def _why(error: BaseException) -> str:
@@ -257,4 +285,4 @@ def _why(error: BaseException) -> str:
     return "Internal error; the log of the server says more." if known is None else known.explanation
 
 
-__all__ = ["FAILED_IN", "IMPORTING_TO", "LOCK", "TASK_TYPE", "Imports", "Job", "end_dead"]
+__all__ = ["FAILED_IN", "IMPORTING_TO", "LEGACY_TASK_TYPE", "LOCK", "TASK_TYPE", "Imports", "Job", "end_dead"]
