@@ -18,6 +18,7 @@ help:
 	@echo "make test                          all tests that need no server"
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
 	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
+	@echo "make test-glance-small             the part of it that needs one or two configurations, as CI runs it"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
@@ -73,9 +74,12 @@ test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
 
 # A venv of its own below .servers: Keystone, tempest, clients.
-.PHONY: test-glance
+.PHONY: test-glance test-glance-small
 test-glance: $(VENV)/test.stamp
 	$(BIN)/python -m tests.glance
+
+test-glance-small: $(VENV)/test.stamp
+	$(BIN)/python -m tests.glance --small
 
 # Without root, power cuts and full disks are left out, and the summary says so.
 MINUTES ?= 10

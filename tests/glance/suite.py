@@ -1,36 +1,41 @@
 """tempest's tests of the Image API against a running site, in one or more ways of configuring it."""
 
-import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.glance.identity import Keystone
-from tests.glance.install import ADMIN_PASSWORD, HERE, REGION, Programs, clean_environ, ini
-from tests.glance.outcomes import Outcome, outcomes_of
+from tests.glance.install import ADMIN_PASSWORD, REGION, Programs, clean_environ, ini
+from tests.glance.outcomes import Outcome
 from tests.glance.service import Settings
-from tests.servers.processes import ending_with_us, run_checked, tail
+from tests.glance.stestr import run_stestr
 
 REMOTE_SERVICE = "image_remote"
 """Type of the service whose endpoint is a second server on the same repository."""
-TIMEOUT_S = 1800
+_OF_OTHERS = (
+    r"ListUserImages|Caching|Location|Store|CopyImages|HashCalculation|Dependency|Formats|test_image_tasks_create"
+)
+"""Tests that want another configuration than the usual one, or what is not here."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A configuration of casimg, what tempest is told of it, and the tests that are run with it."""
+    """A configuration of casimg, what tempest is told of it, and the tests that are run with it.
+
+    Args:
+        small: the tests of a small run, none of which is skipped with this configuration; empty leaves it out.
+    """
 
     name: str
     about: str
     settings: Settings = field(default_factory=dict)
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     regex: str = r"^tempest\.api\.image\."
+    small: str = ""
 
 
 PROFILES = (
-    Profile("usual", "as shipped"),
+    Profile("usual", "as shipped", small=rf"^tempest\.api\.image\.(?!.*({_OF_OTHERS}))"),
     Profile(
         "unchecked",
         "image data that are not of the declared disk format are let in, as these tests send them",
@@ -95,31 +100,5 @@ def run_suite(
     work = folder / f"tempest-{profile.name}"
     work.mkdir()
     (work / "tempest.conf").write_text(tempest_conf(work, identity, web_url, profile.options))
-    where = run_checked([programs.python, "-c", "import tempest; print(tempest.__path__[0])"], work, clean_environ())
-    package = Path(where.strip())
-    stestr_conf = {"test_path": str(package / "api" / "image"), "top_dir": str(package.parent)}
-    # A class makes its users once, so its tests stay in one process.
-    (work / ".stestr.conf").write_text(ini({"DEFAULT": {**stestr_conf, "group_regex": r"([^\.]*\.)*"}}))
-    environ = clean_environ(
-        TEMPEST_CONFIG_DIR=str(work),
-        TEMPEST_CONFIG="tempest.conf",
-        PYTHON=str(programs.python),
-        PATH=f"{programs.bin}{os.pathsep}{os.environ.get('PATH', '')}",
-    )
-    stestr = programs.bin / "stestr"
-    regex = regex or profile.regex
-    run_checked([stestr, "init"], work, environ)
-    listed = [line for line in run_checked([stestr, "list", regex], work, environ).split() if "." in line]
-    if not listed:
-        raise SystemExit(f"tempest has no test that is called {regex}")
-    stream, errors = work / "subunit", work / "errors"
-    command = ending_with_us([stestr, "run", "--subunit", "--concurrency", "2", regex])
-    with stream.open("wb") as output, errors.open("wb") as messages:
-        words = [str(word) for word in command]
-        subprocess.run(words, stdout=output, stderr=messages, cwd=work, env=environ, check=False, timeout=TIMEOUT_S)
-    with stream.open("rb") as source:
-        script = [str(programs.python), "-P", str(HERE / "subunit_json.py")]
-        lines = subprocess.run(script, stdin=source, capture_output=True, text=True, env=environ, check=False)
-    if lines.returncode or not lines.stdout:
-        raise SystemExit(f"tempest did not run:\n{lines.stderr}{tail(errors)}")
-    return outcomes_of(listed, (json.loads(line) for line in lines.stdout.splitlines()))
+    environ = clean_environ(TEMPEST_CONFIG_DIR=str(work), TEMPEST_CONFIG="tempest.conf")
+    return run_stestr(programs, work, "tempest", "api/image", environ, regex or profile.regex)
