@@ -13,7 +13,7 @@ from tests.glance.stestr import run_stestr
 REMOTE_SERVICE = "image_remote"
 """Type of the service whose endpoint is a second server on the same repository."""
 _OF_OTHERS = (
-    r"ListUserImages|Caching|Location|Store|CopyImages|HashCalculation|Dependency|Formats|test_image_tasks_create"
+    "ListUserImages|Caching|Location|Store|CopyImages|HashCalc|Dependency|ImagesFormat|image_tasks_create|bad_url"
 )
 """Tests that want another configuration than the usual one, or what is not here."""
 
