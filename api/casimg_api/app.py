@@ -42,6 +42,7 @@ from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
+from casimg_api.stores import Stores
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -94,7 +95,8 @@ def app_over(registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", c
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     imports = Imports(registry, work, config)
     at_stop(imports.stop)
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports)
+    stores = Stores(config, registry.stores())
+    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports, stores)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

@@ -19,7 +19,7 @@ CONFIG_SIZE_MAX: Final = 1 << 20
 _SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
-"""Ways of import that there are; there is one store, so `copy-image` only ever says so."""
+"""Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
 
 
@@ -136,10 +136,16 @@ class FilteringConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """The repository's backend as a store of Glance."""
+    """The repository's backends as stores of Glance."""
 
     multi_store: bool = False
-    id: str = "casimg"
+    default_backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """One store, which is named as its backend."""
+
     store_description: str = ""
     weight: int = 0
 
@@ -184,6 +190,7 @@ class Config:
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
     glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    stores: Mapping[str, StoreOptions] = field(default_factory=dict)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -261,8 +268,6 @@ class Config:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
-        if not self.store.id or "," in self.store.id or "/" in self.store.id:
-            raise ConfigError(where, "store.id must be a name without commas and slashes")
 
     def _below(self, folder: Path) -> Self:
         def place(path: str) -> str:
@@ -291,9 +296,12 @@ def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, 
         raise ConfigError(where, f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _section(kind: type[Any], table: object, where: str, name: str) -> object:
+def _section(kind: Any, table: object, where: str, name: str) -> object:
     if not isinstance(table, dict):
         raise ConfigError(where, f"{name} must be a section: [{name}]")
+    if get_origin(kind) is not None:  # sections that are named by whoever writes them
+        inner = get_args(kind)[1]
+        return {key: _section(inner, value, where, f"{name}.{key}") for key, value in table.items()}
     hints = get_type_hints(kind)
     _only_known(table, {item.name: item for item in fields(kind)}, where, f"key in [{name}]:")
     return kind(**{key: _value(hints[key], value, where, f"{name}.{key}") for key, value in table.items()})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
+    from casimg_api.stores import Stores
 
 CALLER_KEY = "casimg.caller"
 """Where the authentication puts the Caller in a WSGI environ."""
@@ -58,6 +59,7 @@ class Services:
     policy: "Policy"
     schemas: "Schemas"
     imports: "Imports"
+    stores: "Stores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class Call:
     @property
     def imports(self) -> "Imports":
         return self.services.imports
+
+    @property
+    def stores(self) -> "Stores":
+        return self.services.stores
 
     @property
     def config(self) -> "Config":

@@ -4,7 +4,7 @@ There are no microversions: every route is always there, and `/versions` only te
 a number is told when its routes do what they say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from casimg_api.config import Config
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.routes import Route
+from casimg_api.stores import Store
 from casimg_api.urls import base_url
 
 CURRENT: Final = "v2.17"
@@ -60,24 +61,38 @@ def import_methods(call: Call) -> None:
 
 def stores(call: Call) -> None:
     """GET /info/stores."""
-    send_json(call, {"stores": [_store(call)]})
+    send_json(call, {"stores": [_store(store) for store in _shown(call)]})
 
 
 def stores_detail(call: Call) -> None:
     """GET /info/stores/detail, for administrators and services."""
-    store: dict[str, Any] = dict(_store(call))
+    found = _shown(call)
     call.policy.enforce(call.caller, "stores_info_detail", {})
-    store |= {"type": "casimg", "weight": call.config.store.weight, "properties": {}}
-    send_json(call, {"stores": [store]})
+    details = [{"type": store.kind, "weight": store.weight, "properties": _properties(store)} for store in found]
+    send_json(call, {"stores": [{**_store(store), **detail} for store, detail in zip(found, details, strict=True)]})
 
 
-def _store(call: Call) -> dict[str, str]:
-    """Return the repository's backend as a store; true is a text on this wire."""
-    config = call.config.store
-    if not config.multi_store:
+def _shown(call: Call) -> Sequence[Store]:
+    if not call.stores.is_shown:
         raise HttpError(404, "Multi backend is not supported at this site.")
-    described = {"description": config.store_description} if config.store_description else {}
-    return {"id": config.id, **described, "default": "true"}
+    return call.stores.all
+
+
+def _store(store: Store) -> dict[str, str]:
+    """Return a store as clients see it; true is a text on this wire."""
+    view = {"id": store.name}
+    if store.description:
+        view["description"] = store.description
+    if store.is_default:
+        view["default"] = "true"
+    if store.is_read_only:
+        view["read-only"] = "true"
+    return view
+
+
+def _properties(store: Store) -> dict[str, Any]:
+    """Return what Glance tells of a store of this kind, as far as it means something here."""
+    return {"thin_provisioning": True} if store.kind == "file" else {}
 
 
 def usage(call: Call) -> None:

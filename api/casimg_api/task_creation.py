@@ -16,7 +16,8 @@ from casimg_api.errors import HttpError
 from casimg_api.image_import import checked_uri
 from casimg_api.images import entry_of
 from casimg_api.import_data import Job
-from casimg_api.importing import LEGACY_TASK_TYPE, LOCK
+from casimg_api.import_marks import LOCK
+from casimg_api.importing import LEGACY_TASK_TYPE
 from casimg_api.requests import json_object
 from casimg_api.routes import Route
 from casimg_api.tasks import enforce_access, task_path, task_view
@@ -46,7 +47,7 @@ def create(call: Call) -> None:
     # Whoever finds an image with the lock of a task that has failed may take it away.
     new = replace(new, id=image_id, properties={**new.properties, LOCK: row.id})
     try:
-        call.imports.begin(Job(image_id, row.id, uri, caller.project_id, store="", new=new))
+        call.imports.begin(Job("import", image_id, row.id, caller.project_id, (call.stores.default,), uri=uri, new=new))
     except HttpError:
         call.tasks.fail(row.id, "it could not be begun")
         raise

@@ -1,13 +1,15 @@
 """tempest's tests of the Image API against a running site, in one or more ways of configuring it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_type_hints
 
+from casimg_api.config import Config
 from tests.glance.identity import Keystone
 from tests.glance.install import ADMIN_PASSWORD, REGION, Programs, clean_environ, ini
 from tests.glance.outcomes import Outcome
-from tests.glance.service import Settings
+from tests.glance.service import HAS_BACKENDS, OTHER_STORE, Settings
 from tests.glance.stestr import run_stestr
 
 REMOTE_SERVICE = "image_remote"
@@ -23,14 +25,18 @@ class Profile:
     """A configuration of casimg, what tempest is told of it, and the tests that are run with it.
 
     Args:
+        own_folders: settings that name a folder, another one for each server.
+        has_clients: whether the clients' own tests run with it; they want as much as possible switched on.
         small: the tests of a small run, none of which is skipped with this configuration; empty leaves it out.
     """
 
     name: str
     about: str
     settings: Settings = field(default_factory=dict)
+    own_folders: Sequence[tuple[str, str]] = ()
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     regex: str = r"^tempest\.api\.image\."
+    has_clients: bool = False
     small: str = ""
 
 
@@ -45,11 +51,64 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository is shown as one of several stores (`store.multi_store`)",
+        "the repository's two backends are shown as stores (`store.multi_store`), equal ones",
         settings={"store": {"multi_store": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
+        has_clients=True,
+        small=r"^tempest\.api\.image\..*(CopyImages|bad_url|MultiStoresI|BasicOperations)",
+    ),
+    Profile(
+        "weights",
+        "stores of different weights",
+        settings={"store": {"multi_store": True}, f"stores.{OTHER_STORE}": {"weight": 5}},
+        options={"image-feature-enabled": {"store_weight_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*StoreWeight",
+    ),
+    Profile(
+        "cache",
+        "each server has a cache of images (`cache.image_cache_dir`)",
+        own_folders=(("cache", "image_cache_dir"),),
+        options={"image": {"image_caching_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*ImageCaching",
+    ),
+    Profile(
+        "locations",
+        "clients see and set locations (`images.show_multiple_locations`), also on web servers (`http_store`)",
+        settings={"images": {"show_multiple_locations": True}, "http_store": {"enabled": True}},
+        options={"image-feature-enabled": {"manage_locations": "true", "http_store_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*(Location|HashCalculation)",
+    ),
+    Profile(
+        "stores-http",
+        "web servers are a store beside the two backends",
+        settings={"store": {"multi_store": True}, "http_store": {"enabled": True}},
+        options={"image-feature-enabled": {"http_store_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*(LocationImport|HashCalculation|Stores)",
+    ),
+    Profile(
+        "unhashed",
+        "the same, and data on web servers are not hashed (`images.do_secure_hash` is off)",
+        settings={
+            "store": {"multi_store": True},
+            "http_store": {"enabled": True},
+            "images": {"do_secure_hash": False},
+        },
+        options={"image-feature-enabled": {"http_store_enabled": "true", "do_secure_hash": "false"}},
+        regex=r"^tempest\.api\.image\..*LocationImport",
     ),
 )
+
+
+def is_possible(profile: Profile) -> bool:
+    """Tell whether casimg has all keys of a profile's settings."""
+    kinds = get_type_hints(Config)
+    wanted = {(name, key) for name, options in profile.settings.items() for key in options} | set(profile.own_folders)
+    sections = {item.name for item in fields(Config)}
+    return all(
+        (name.startswith("stores.") and HAS_BACKENDS)
+        or (name in sections and key in {item.name for item in fields(kinds[name])})
+        for name, key in wanted
+    )
 
 
 def tempest_conf(folder: Path, identity: Keystone, web_url: str, options: Mapping[str, Mapping[str, str]]) -> str:
