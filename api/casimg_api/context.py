@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from casimg.metadefs import Metadefs
     from casimg.tasks import Tasks
+    from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
     from casimg_api.policy import Policy
@@ -58,6 +59,8 @@ class Services:
     policy: "Policy"
     schemas: "Schemas"
     imports: "Imports"
+    caching: "Caching | None" = None
+    """The server's cache of whole images, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
