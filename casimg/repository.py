@@ -29,6 +29,7 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.assemble import ContentReader
     from casimg.gc.plan import CollectionPlan
+    from casimg.image_cache import ImageCache
     from casimg.image_file import ImageFile
     from casimg.metadefs import Metadefs
     from casimg.registry import Registry
@@ -416,6 +417,16 @@ class Repository:
         from casimg.tasks import Tasks
 
         return Tasks(self._wiring, time_to_live_s)
+
+    def image_cache(self, node: str) -> "ImageCache":
+        """Return what the catalog tells of the images that a server keeps whole in a cache of its own.
+
+        Args:
+            node: the server's name. Raises: InputError for one that cannot be kept.
+        """
+        from casimg.image_cache import ImageCache
+
+        return ImageCache(self._wiring, node)
 
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.

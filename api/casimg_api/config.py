@@ -151,6 +151,16 @@ class StoreOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Where the server keeps images whole, in front of the repository; sizes in bytes, times in seconds."""
+
+    image_cache_dir: str = ""
+    image_cache_max_size: int = 10 << 30
+    image_cache_stall_time: int = 86400
+    worker_self_reference_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CorsConfig:
     """Pages of which origins may call from a browser."""
 
@@ -191,6 +201,7 @@ class Config:
     glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     stores: Mapping[str, StoreOptions] = field(default_factory=dict)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -242,6 +253,9 @@ class Config:
             ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
             *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
             *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
+            ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
+            ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
+            ("the length of cache.worker_self_reference_url", len(self.cache.worker_self_reference_url), 0, 255),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
@@ -278,6 +292,7 @@ class Config:
             repository=replace(self.repository, path=place(self.repository.path)),
             auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
             policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            cache=replace(self.cache, image_cache_dir=place(self.cache.image_cache_dir)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from casimg.metadefs import Metadefs
     from casimg.tasks import Tasks
+    from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
     from casimg_api.policy import Policy
@@ -60,6 +61,8 @@ class Services:
     schemas: "Schemas"
     imports: "Imports"
     stores: "Stores"
+    caching: "Caching | None" = None
+    """The server's cache of whole images, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

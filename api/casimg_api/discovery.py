@@ -16,14 +16,22 @@ from casimg_api.routes import Route
 from casimg_api.stores import Store
 from casimg_api.urls import base_url
 
-CURRENT: Final = "v2.17"
+_WITH_CACHE: Final = ("v2.18", "v2.17", "v2.16", "v2.15", "v2.14")
 _ALWAYS: Final = ("v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0")
 _STORES: Final = ("v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8")
 
 
 def versions(config: Config) -> tuple[str, ...]:
     """Return the versions to tell, in Glance's order."""
-    return ("v2.15", *(_STORES if config.store.multi_store else ("v2.9",)), CURRENT, *_ALWAYS)
+    stores = _STORES if config.store.multi_store else ("v2.9",)
+    if config.cache.image_cache_dir:
+        return (*_WITH_CACHE, *stores, *_ALWAYS)
+    return ("v2.15", *stores, "v2.17", *_ALWAYS)
+
+
+def current_version(config: Config) -> str:
+    """Return the newest version whose routes all are there."""
+    return "v2.18" if config.cache.image_cache_dir else "v2.17"
 
 
 def prefixes(config: Config) -> frozenset[str]:
@@ -34,11 +42,12 @@ def prefixes(config: Config) -> frozenset[str]:
 def versions_document(environ: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """Return the document of `/` and `/versions`."""
     href = f"{base_url(environ, config.server)}/v2/"
+    current = current_version(config)
     return {
         "versions": [
             {
                 "id": version,
-                "status": "CURRENT" if version == CURRENT else "SUPPORTED",
+                "status": "CURRENT" if version == current else "SUPPORTED",
                 "links": [{"rel": "self", "href": href}],
             }
             for version in versions(config)

@@ -11,6 +11,7 @@ from casimg.registry import Inspected
 from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
+from casimg_api.cache_streams import Parts
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
@@ -170,8 +171,16 @@ def download(call: Call, image_id: str) -> None:
     resp.stream = Sending(stream, row.id, call.request_id)
 
 
-def _open(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> ContentStream:
+def _open(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> Parts:
     """Return a stream whose first part is there: what is wrong with it can still be told by a status."""
+    caching = call.services.caching if row.status == "active" else None
+    if caching is not None and (cached := caching.open(row, start, end)) is not None:
+        return cached
+    stream = _open_stored(call, row, start, end, stores)
+    return stream if caching is None or (start, end) != (0, row.size) else caching.filling(row, stream)
+
+
+def _open_stored(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> ContentStream:
     try:
         stream = call.registry.stream(row, start, end, stores=stores)
         try:
@@ -221,7 +230,7 @@ def _preferred(call: Call, row: ImageRow) -> tuple[str, ...]:
 class Sending:
     """A stream on its way to a client; the server closes it, also when the client goes away."""
 
-    def __init__(self, stream: ContentStream, image_id: str, request_id: str) -> None:
+    def __init__(self, stream: Parts, image_id: str, request_id: str) -> None:
         self._stream = stream
         self._image_id = image_id
         self._request_id = request_id

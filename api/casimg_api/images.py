@@ -224,6 +224,8 @@ def delete(call: Call, image_id: str) -> None:
     if row.protected:
         raise HttpError(403, f"Image {row.id} is protected and cannot be deleted.")
     call.registry.delete(row.id)
+    if call.services.caching is not None:
+        call.services.caching.forget_quietly(row.id)
     send_nothing(call)
 
 

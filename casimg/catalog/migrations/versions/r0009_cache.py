@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("image_id", sa.String(length=36), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("stored_size", sa.BigInteger(), nullable=False),
         sa.Column("hits", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("accessed_at", sa.BigInteger(), nullable=False),
