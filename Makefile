@@ -9,7 +9,7 @@ APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
-	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
+	bench-chunkers bench-peers bench-glance bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
 	bench-images-small image-tools bytecode docs clean
 .DEFAULT_GOAL := help
 
@@ -37,6 +37,7 @@ help:
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
+	@echo "make bench-glance [IMAGES=FOLDER]  casimg beside Glance's released package; installs it below .bench"
 	@echo "make docs                          write docs/cli.md anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -172,6 +173,11 @@ bench-images-small: image-tools
 PEERS ?=
 bench-peers: bytecode
 	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--only casimg $(PEERS))
+
+# GLANCE_OPTIONS: `--small`, `--only downloads`, `--workers 2`; python -m benchmarks.glance --help lists them.
+GLANCE_OPTIONS ?=
+bench-glance: $(VENV)/test.stamp bytecode
+	$(BIN)/python -m benchmarks.glance $(if $(IMAGES),--images $(IMAGES)) $(GLANCE_OPTIONS)
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
