@@ -31,6 +31,7 @@ from casimg.packing import NoLine
 from casimg.progress import ProgressCallback
 from casimg.records import put_record
 from casimg.results.images import ByteRange, Image, PutReport
+from casimg.segments import SegmentWatch
 from casimg.source import FileSource, Source, SourceLike, open_source
 from casimg.wiring import SharedMemory, Wiring, plain_tree
 
@@ -232,6 +233,7 @@ class Save:
         *,
         heartbeat: Callable[[], None] | None = None,
         shared: SharedMemory | None = None,
+        watch: SegmentWatch | None = None,
     ) -> None:
         self._wiring = wiring
         self._session = session
@@ -256,6 +258,7 @@ class Save:
             cancel=options.cancel,
             total_size=total_size,
             budget=None if shared is None else shared.buffers,
+            watch=watch,
         )
 
     def _trailer(self, pack_no: int) -> PackTrailer:
