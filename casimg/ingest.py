@@ -201,7 +201,8 @@ class Ingest:
     def _queue(self, item: Future[CutSegment] | Taken) -> None:
         self._cutting.append(item)
         # One segment more than there are cores keeps every core busy while this thread decides.
-        while len(self._cutting) > self._threads + 1:
+        ahead_count = 0 if self._watch is not None and self._watch.is_waiting else self._threads + 1
+        while len(self._cutting) > ahead_count:
             self._decide_next()
 
     def drain(self) -> None:
@@ -271,7 +272,7 @@ class Ingest:
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, segment.plain, new, self._level)))
         if self._watch is not None:
-            self._watch.decided(segment.number, leaf, is_known=is_known and not new)
+            self._watch.decided(leaf, is_known=is_known and not new)
         if not new:
             self._give(segment)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):

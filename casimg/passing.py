@@ -2,13 +2,17 @@
 
 Between a source and the ingest: the source's bytes are read straight into the segment buffers of the ingest, and
 hashed out of these; so nothing is copied on the way. The ingest keeps a buffer until its bytes were hashed
-(`casimg.ingest.SegmentWatch`), which makes the source wait.
+(`casimg.segments.SegmentWatch`), which makes the source wait. What is likely known as a whole is not hashed at all
+(`casimg.speculating`).
 
 What it must not know: images, HTTP.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import BinaryIO, Final, cast
 
 from casimg.constants import SEGMENT_SIZE
@@ -16,15 +20,20 @@ from casimg.errors import SizeMismatchError
 from casimg.hashing import PassHashes
 from casimg.ids import NodeId
 from casimg.source import FileSource, SourceLike, StreamSource, open_source
+from casimg.speculating import Speculation
 
-_PULSE_EVERY_S: Final = 10.0
+_log = logging.getLogger("casimg.passing")
+_CHECK_EVERY_S: Final = 0.5
 
 
 class Passing:
     """Hashes of what passes, beside its ingest: the watch of that ingest.
 
+    While a speculation goes on, segments are held until they are decided, and not hashed. When it ends a thread reads
+    back what went by, and hands over to what has come meanwhile; the ingest waits when it has no more buffers.
+
     Args:
-        pulse: called now and then while somebody waits: the session lives.
+        pulse: called now and then while somebody waits: says that the session lives, and raises when it shall end.
     Threads: the ingest's; `close` ends it in any case.
     """
 
@@ -32,38 +41,147 @@ class Passing:
         self._hashes = PassHashes()
         self._pulse = pulse
         self._size = 0
+        self._speculation: Speculation | None = None
+        self._skipped_count = 0  # segments of the beginning that were not hashed as they passed
+        self._held: deque[memoryview] = deque()  # segments that are not decided, or come after what is read back
+        self._lock = threading.Lock()
+        self._reading_back: threading.Thread | None = None
+        self._is_live = True  # whether what comes is hashed at once
+        self._is_closed = False
+        self._error: BaseException | None = None
+
+    def speculate(self, speculation: Speculation) -> None:
+        """Let this say whether what comes must be hashed; before the first byte."""
+        self._speculation, self._is_live = speculation, False
 
     def take(self, view: memoryview) -> None:
         """Take the bytes of the next segment, which stay where they are until `is_free`."""
-        self._size += len(view)
-        self._hashes.give(view)
+        with self._lock:
+            self._size += len(view)
+            if self._is_live:
+                self._hashes.give(view)
+            else:
+                self._held.append(view)
 
-    def decided(self, number: int, leaf: NodeId | None, *, is_known: bool) -> None:
-        """Learn what a segment is; in order."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what has come shall be decided at once, so that its hashes can begin."""
+        return self._speculation is not None and not self._skipped_count
+
+    def decided(self, leaf: NodeId | None, *, is_known: bool) -> None:
+        """Learn what the next segment is."""
+        speculation = self._speculation
+        if speculation is None:
+            return
+        if speculation.goes_on(leaf, is_known=is_known):
+            self._held.popleft()
+            self._skipped_count += 1
+        else:
+            self._go_live(speculation)
 
     def is_free(self, number: int) -> bool:
         """Tell whether the bytes of a segment are needed no more."""
-        return self._hashes.hashed_size >= self._end(number)
+        return number < self._skipped_count or self._hashes.hashed_size >= self._end(number)
 
     def wait_free(self, number: int) -> None:
-        """Wait until the bytes of a segment are needed no more."""
-        self._wait(self._end(number))
+        """Wait until the bytes of a decided segment are needed no more. Raises: what reading back raises."""
+        if number >= self._skipped_count:
+            self._wait(self._end(number))
 
-    def digests(self) -> dict[str, str]:
-        """Return the digests of all that has passed, in hex, by algorithm."""
+    def digests(self, root: NodeId | None) -> Mapping[str, str]:
+        """Return the digests of all that has passed, in hex, by algorithm; all segments are decided.
+
+        Args:
+            root: of all that has passed.
+        Raises: what reading back raises.
+        """
+        speculation = self._speculation
+        if speculation is not None:
+            known = speculation.hashes(root, self._size) if self._skipped_count else None
+            if known is not None:
+                return known
+            self._go_live(speculation)
         self._wait(self._size)
+        if self._reading_back is not None:
+            self._reading_back.join()
         return self._hashes.digests()
 
     def close(self) -> None:
         """End the threads; twice is harmless."""
+        self._is_closed = True
         self._hashes.close()
+        if self._reading_back is not None:
+            self._reading_back.join()
+            self._hashes.close()
+
+    def _go_live(self, speculation: Speculation) -> None:
+        """Hash all that has come, from the beginning, and what comes as it comes."""
+        self._speculation = None
+        if not self._skipped_count:
+            self._hand_over()
+            return
+        speculation.end()
+        _log.info("upload.read_back size=%d", self._skipped_count * SEGMENT_SIZE)
+        self._reading_back = threading.Thread(
+            target=self._read_back, args=(speculation,), name="casimg-read-back", daemon=True
+        )
+        self._reading_back.start()
+
+    def _read_back(self, speculation: Speculation) -> None:
+        try:
+            with speculation.turn(self._check_open):
+                self._hash_again(speculation)
+            self._hand_over()
+        except _ClosedError:
+            return
+        except BaseException as error:  # raised again where the upload waits
+            self._error = error
+        speculation.failed(self._error)
+
+    def _hash_again(self, speculation: Speculation) -> None:
+        buffers = [bytearray(SEGMENT_SIZE) for _ in range(2)]
+        ends = [0, 0]
+
+        def take_buffer() -> bytearray:
+            buffers.reverse()
+            ends.reverse()
+            self._wait_hashed(ends[0])
+            return buffers[0]
+
+        for part in speculation.read_back(self._size, take_buffer):
+            self._hashes.give(part)
+            ends[0] = self._hashes.given_size
+            self._wait_hashed(ends[0] - 2 * SEGMENT_SIZE)
+        self._wait_hashed(ends[0])
+
+    def _wait_hashed(self, size: int) -> None:
+        while not self._hashes.wait(size, _CHECK_EVERY_S):
+            self._check_open()
+        self._check_open()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            for view in self._held:
+                self._hashes.give(view)
+            self._held.clear()
+            self._is_live = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise _ClosedError
 
     def _end(self, number: int) -> int:
         return min(self._size, (number + 1) * SEGMENT_SIZE)
 
     def _wait(self, size: int) -> None:
-        while not self._hashes.wait(size, _PULSE_EVERY_S):
+        while not self._hashes.wait(size, _CHECK_EVERY_S):
+            if self._error is not None:
+                raise self._error
             self._pulse()
+
+
+class _ClosedError(Exception):
+    """Nobody wants what is being read back."""
 
 
 class PassingSource(StreamSource):

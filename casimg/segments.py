@@ -68,8 +68,13 @@ class Taken:
 class SegmentWatch(Protocol):
     """Who looks at the segments of a stream beside the ingest, and needs their bytes for a while."""
 
-    def decided(self, number: int, leaf: NodeId | None, *, is_known: bool) -> None:
-        """Learn what a segment is, in order: the id of its leaf, and whether all of it was known."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a segment shall be decided at once, and not when the next ones are being cut."""
+        ...
+
+    def decided(self, leaf: NodeId | None, *, is_known: bool) -> None:
+        """Learn what the next segment is: the id of its leaf, and whether other packs than ours hold all of it."""
         ...
 
     def is_free(self, number: int) -> bool:
@@ -77,5 +82,5 @@ class SegmentWatch(Protocol):
         ...
 
     def wait_free(self, number: int) -> None:
-        """Wait until they are."""
+        """Wait until they are; of a segment that is decided."""
         ...

@@ -7,6 +7,7 @@ the image, and the end of a failure, one that gives it back. md5 and sha512 are 
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,9 +31,11 @@ from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, Tr
 from casimg.ids import ImageId, SessionId, new_content_id
 from casimg.pack.keys import record_key
 from casimg.passing import Passing, PassingSource
+from casimg.progress import check_cancel
 from casimg.records import put_record, try_flush
 from casimg.saving import Save, SaveOptions
 from casimg.source import SourceLike
+from casimg.speculating import Speculation
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.uploading")
@@ -83,7 +86,7 @@ def upload(
         is_claimed = True
         beat = partial(beat_upload, session_id=session_id, image_id=image_id)
         heartbeat = partial(catalog.transaction, beat)
-        pulse = _Pulse(heartbeat)
+        pulse = _Pulse(heartbeat, options.cancel)
         with (
             contextlib.closing(Passing(pulse)) as passing,
             contextlib.closing(PassingSource(source, passing, size, pulse)) as passed,
@@ -91,6 +94,9 @@ def upload(
                 wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared, watch=passing
             ) as save,
         ):
+            speculation = Speculation(wiring, size, content_id, save.noted_packs)
+            if speculation.is_worth():
+                passing.speculate(speculation)
             row, recorded = save.run_upload(passed, image_id, content_id, passing.digests, inspect, is_staged=is_staged)
     except BaseException as error:
         _give_back(wiring, session_id, image_id, release)
@@ -103,13 +109,18 @@ def upload(
 
 
 class _Pulse:
-    """Says now and then that a session lives, whenever it is called. Threads: any; two at once may both say it."""
+    """Says now and then that a session lives, whenever it is called. Threads: any; two at once may both say it.
 
-    def __init__(self, heartbeat: Callable[[], object]) -> None:
+    Raises: CancelledError when that is asked for.
+    """
+
+    def __init__(self, heartbeat: Callable[[], object], cancel: threading.Event | None = None) -> None:
         self._heartbeat = heartbeat
+        self._cancel = cancel
         self._beat_at_s = time.monotonic()
 
     def __call__(self) -> None:
+        check_cancel(self._cancel, "the upload")
         if time.monotonic() - self._beat_at_s >= _HEARTBEAT_EVERY_S:
             self._beat_at_s = time.monotonic()
             self._heartbeat()
