@@ -21,10 +21,11 @@ from gunicorn.http.unreader import SocketUnreader
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
-WINDOW_SIZE: Final = 128 << 10
+WINDOW_SIZE: Final = 256 << 10
 """Of a chunked body so much is read at once where chunks begin and end; a chunk of more goes past it."""
 _SLOW_S: Final = 0.5
 _PLAIN_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
 
 
 class _Connection:
@@ -121,6 +122,13 @@ class ChunkedBody:
     def _begin_chunk(self) -> None:
         """Read what stands before the bytes of the next chunk; after the last one, all that follows it."""
         if self._is_within:
+            assert self._window is not None
+            # Nearly always all of it is there, and plain.
+            found = _NEXT_CHUNK.match(self._window, self._start, self._end)
+            if found is not None and (size := int(found[1], 16)):
+                self._left = size
+                self._start = found.end()
+                return
             self._take_end()
         line = self._line()
         size_text = line.partition(b";")[0].rstrip(b" \t")
