@@ -1,6 +1,6 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,7 +37,16 @@ def visible_image(call: Call, image_id: str) -> ImageRow:
 
 def create(call: Call) -> None:
     """POST /images: register an image; its data comes later."""
-    attributes = json_object(call)
+    send_made(call, call.registry.create(new_entry(call, json_object(call), {})))
+
+
+def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, str]) -> NewEntry:
+    """Return the image that a body describes, when the caller may make it.
+
+    Args:
+        inherited: extra properties that it has unless the body says otherwise.
+    Raises: HttpError 400, 403, 413.
+    """
     for name in ("direct_url", "self", "file", "schema", "stores"):
         if name in attributes:
             raise HttpError(403, f"Attribute '{name}' is read-only.")
@@ -45,7 +54,7 @@ def create(call: Call) -> None:
     image_id = attributes.get("id")
     if image_id is not None and not is_uuid(image_id):
         raise HttpError(400, "Provided object does not match schema 'image': data.id must be a UUID")
-    properties = _properties(attributes)
+    properties = {**inherited, **_properties(attributes)}
     owner = attributes.get("owner", call.caller.project_id)
     visibility = attributes.get("visibility", "shared")
     _check_creation(call, owner, visibility, said=attributes.get("visibility", "private"))
@@ -55,23 +64,25 @@ def create(call: Call) -> None:
     tags = tuple(sorted(set(attributes.get("tags", ()))))
     check_count("tags", len(tags), call.config.images.image_tag_quota)
     check_count("properties", len(properties), call.config.images.image_property_quota)
-    row = call.registry.create(
-        NewEntry(
-            id=None if image_id is None else image_id_of(image_id),
-            name=attributes.get("name"),
-            disk_format=attributes.get("disk_format"),
-            container_format=attributes.get("container_format"),
-            owner=owner,
-            visibility=visibility,
-            protected=attributes.get("protected", False),
-            hidden=attributes.get("os_hidden", False),
-            min_disk=plain_int("min_disk", attributes.get("min_disk", 0)),
-            min_ram=plain_int("min_ram", attributes.get("min_ram", 0)),
-            tags=tags,
-            properties=properties,
-            parent_id=_parent(call, properties),
-        )
+    return NewEntry(
+        id=None if image_id is None else image_id_of(image_id),
+        name=attributes.get("name"),
+        disk_format=attributes.get("disk_format"),
+        container_format=attributes.get("container_format"),
+        owner=owner,
+        visibility=visibility,
+        protected=attributes.get("protected", False),
+        hidden=attributes.get("os_hidden", False),
+        min_disk=plain_int("min_disk", attributes.get("min_disk", 0)),
+        min_ram=plain_int("min_ram", attributes.get("min_ram", 0)),
+        tags=tags,
+        properties=properties,
+        parent_id=_parent(call, properties),
     )
+
+
+def send_made(call: Call, row: ImageRow) -> None:
+    """Answer with an image that was just made."""
     send_json(call, image_view(row, call.config.store), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
     methods = call.config.image_import.enabled_import_methods
