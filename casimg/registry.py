@@ -8,12 +8,13 @@ Threads: any number may use one Registry at once.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from casimg import updating, uploading
+from casimg import saving, updating, uploading
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, ImageRow, MemberRow, NewImage, UsageRow, edits, listing, locks
 from casimg.catalog import contents as content_rows
@@ -42,6 +43,7 @@ from casimg.source import SourceLike
 from casimg.wiring import Wiring
 
 if TYPE_CHECKING:
+    from casimg.figures import Figures
     from casimg.image_file import ImageFile
     from casimg.streaming import ContentStream
 
@@ -86,24 +88,40 @@ class Registry:
         """Enter an image that has no data yet: queued. Raises: ImageExistsError when its id was ever used."""
         self._wiring.check_open()
         check_entry(new)
-        image_id = new_image_id() if new.id is None else new.id
-        row = NewImage(
-            id=image_id,
-            name=new.name,
-            disk_format=new.disk_format,
-            container_format=new.container_format,
-            owner=new.owner,
-            visibility=new.visibility,
-            protected=new.protected,
-            parent_id=new.parent_id,
-            properties=dict(new.properties),
-            hidden=new.hidden,
-            min_disk=new.min_disk,
-            min_ram=new.min_ram,
-            tags=new.tags,
-        )
+        row = _new_image(new)
         self._write(partial(edits.register, new=row))
-        return self._wiring.catalog.image(image_id)
+        return self._wiring.catalog.image(row.id)
+
+    def snapshot(self, parent: ImageRow, new: NewEntry) -> ImageRow:
+        """Make an image of the data of an active one, which costs one row whatever the size.
+
+        Args:
+            parent: as `show` gave it.
+            new: what the image shall be said to be; its id, formats and parent are not asked for.
+        Raises: ImageNotFoundError when the parent is not active or was deleted meanwhile.
+        """
+        self._wiring.check_open()
+        new = replace(
+            new,
+            id=None,
+            disk_format=parent.disk_format,
+            container_format=parent.container_format,
+            parent_id=parent.id,
+        )
+        check_entry(new)
+        made = replace(_new_image(new), virtual_size=parent.virtual_size)
+        _, row = self._wiring.reserve.spend(
+            lambda: saving.share(
+                self._wiring, parent, lambda opened_at: replace(made, created_at=opened_at), unique_name=False
+            )
+        )
+        return row
+
+    def figures(self) -> "Figures":
+        """Return who can tell what images share and what they cost."""
+        from casimg.figures import Figures  # noqa: PLC0415  # an administrator asks now and then
+
+        return Figures(self._wiring)
 
     def show(self, image_id: ImageId, viewer: Viewer) -> ImageRow:
         """Return an image. Raises: ImageNotFoundError when it is gone, or not for the viewer's eyes."""
@@ -410,6 +428,24 @@ class Registry:
 
     def _set_active(self, image_id: ImageId, *, is_active: bool) -> None:
         self._change(image_id, partial(edits.set_active, image_id=image_id, is_active=is_active))
+
+
+def _new_image(new: NewEntry) -> NewImage:
+    return NewImage(
+        id=new_image_id() if new.id is None else new.id,
+        name=new.name,
+        disk_format=new.disk_format,
+        container_format=new.container_format,
+        owner=new.owner,
+        visibility=new.visibility,
+        protected=new.protected,
+        parent_id=new.parent_id,
+        properties=dict(new.properties),
+        hidden=new.hidden,
+        min_disk=new.min_disk,
+        min_ram=new.min_ram,
+        tags=new.tags,
+    )
 
 
 def _shared(image_id: ImageId, work: Callable[[Connection], None]) -> Callable[[Connection], None]:

@@ -143,16 +143,9 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
     """
     begin_s = time.monotonic()
     fields.check()
-    content = _content_row(wiring, _content_of(parent))
-    session = wiring.catalog.open_session("snapshot")
-    try:
-        new = _new_image(fields, parent.id, session.opened_at)
-        packs = wiring.catalog.content_packs(content.content_id)
-        put_record(wiring, session.session_id, new, content, packs)
-        row = wiring.catalog.snapshot_row(session.session_id, parent.id, new, unique_name=not fields.same_name)
-    except BaseException:
-        wiring.end_session(session.session_id)
-        raise
+    content, row = share(
+        wiring, parent, lambda opened_at: _new_image(fields, parent.id, opened_at), unique_name=not fields.same_name
+    )
     tree = plain_tree(content)
     return PutReport(
         image=image_of(row),
@@ -166,6 +159,26 @@ def snapshot_of_image(wiring: Wiring, parent: ImageRow, fields: ImageFields) -> 
         duration_s=time.monotonic() - begin_s,
         root=None if tree.root is None else tree.root.hex(),
     )
+
+
+def share(
+    wiring: Wiring, parent: ImageRow, new: Callable[[datetime], NewImage], *, unique_name: bool
+) -> tuple[ContentRow, ImageRow]:
+    """Add an image to the content of an active one; its record is put before, and its packs are never looked at.
+
+    Args:
+        new: makes the image, given when the session began.
+    Raises: ImageNotFoundError, NameTakenError.
+    """
+    content = _content_row(wiring, _content_of(parent))
+    session = wiring.catalog.open_session("snapshot")
+    try:
+        image = new(session.opened_at)
+        put_record(wiring, session.session_id, image, content, wiring.catalog.content_packs(content.content_id))
+        return content, wiring.catalog.snapshot_row(session.session_id, parent.id, image, unique_name=unique_name)
+    except BaseException:
+        wiring.end_session(session.session_id)
+        raise
 
 
 def _save(

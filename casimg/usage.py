@@ -6,7 +6,7 @@ entry of a pack, which contents reach it. Cost: one index look-up per chunk refe
 
 import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from casimg.catalog import ImageRow
@@ -17,7 +17,7 @@ from casimg.ids import ContentId, NodeId
 from casimg.images import image_of
 from casimg.manifest.walk import node_ids
 from casimg.progress import Progress, ProgressCallback
-from casimg.results.figures import ImageUsage, Stats
+from casimg.results.figures import ImageUsage, ProjectUsage, Stats
 from casimg.scatter import measure_scatter
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 
@@ -29,15 +29,14 @@ def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCa
     """Return the figures of the repository; with `asked`, also the usage of these images."""
     catalog = wiring.catalog
     images = [row for row in catalog.images() if row.content_id is not None]
-    contents = {row.content_id: catalog.content(row.content_id) for row in images if row.content_id is not None}
     packs = catalog.all_packs(PACK_STATES_FINDABLE)
     unreferenced = sum(row.size for row in catalog.unreferenced())
-    virtual = sum(contents[row.content_id].size or 0 for row in images if row.content_id is not None)
-    holes = sum(contents[row.content_id].hole_size for row in images if row.content_id is not None)
+    virtual = sum(row.size or 0 for row in images)
+    holes = sum(row.hole_size for row in images)
     data = [row for row in packs if row.kind == KIND_DATA]
     return Stats(
         image_count=len(images),
-        content_count=len(contents),
+        content_count=len({row.content_id for row in images}),
         chunk_count=sum(row.chunk_count for row in data),
         pack_count=len(packs),
         virtual_size=virtual,
@@ -52,7 +51,7 @@ def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCa
 
 
 class _Pack:
-    """Who reaches each entry of a pack: nobody, one content (its number + 2), or several."""
+    """Who reaches each entry of a pack: nobody, one content or project (its number + 2), or several."""
 
     __slots__ = ("first_entries", "owners", "sizes", "stored_share", "visitors")
 
@@ -81,29 +80,13 @@ def _usages(
     for row in images:
         if row.content_id is not None:
             numbers.setdefault(row.content_id, len(numbers))
-    rows = {row.pack_no: row for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)}
-    packs: dict[int, _Pack] = {}
-
-    def pack_of(pack_no: int) -> _Pack | None:
-        if pack_no not in packs:
-            row = rows.get(pack_no)
-            if row is None:
-                return None
-            share = row.size / row.plain_size if row.plain_size else 0.0
-            packs[pack_no] = _Pack(wiring.load_trailer(row), share)
-        return packs[pack_no]
-
+    packs, pack_of = _packs(wiring)
     sums = [_Sum() for _ in numbers]
     for content_id, number in numbers.items():
         _visit(wiring, content_id, number, sums[number], pack_of)
         if progress is not None:
             progress(Progress("stats", number + 1, len(numbers)))
-    for pack in packs.values():
-        for owner, size in zip(pack.owners, pack.sizes, strict=True):
-            if owner > _SHARED:
-                total = sums[owner - _FIRST]
-                total.own_size += size
-                total.own_stored += size * pack.stored_share
+    _add_own(packs, sums)
     # Two images of one content share all of it: neither's deletion gives anything back.
     image_count = Counter(row.content_id for row in images)
     usages = []
@@ -131,10 +114,65 @@ def _usages(
     return tuple(usages)
 
 
+def project_usages(wiring: Wiring, progress: ProgressCallback | None = None) -> tuple[ProjectUsage, ...]:
+    """Return how the images of each project use the repository, by its name; those of nobody first."""
+    wiring.follow()
+    contents: dict[str | None, dict[ContentId, None]] = {}
+    for row in wiring.catalog.images():
+        if row.content_id is not None:
+            contents.setdefault(row.owner, {})[row.content_id] = None
+    owners = sorted(contents, key=lambda owner: owner or "")
+    packs, pack_of = _packs(wiring)
+    sums = [_Sum() for _ in owners]
+    for number, owner in enumerate(owners):
+        for content_id in contents[owner]:
+            _visit(wiring, content_id, number, sums[number], pack_of)
+        if progress is not None:
+            progress(Progress("usage", number + 1, len(owners)))
+    _add_own(packs, sums)
+    return tuple(
+        ProjectUsage(
+            owner=owner,
+            unique_size=total.unique_size,
+            own_size=total.own_size,
+            shared_stored_size=round(total.unique_stored - total.own_stored),
+            own_stored_size=round(total.own_stored),
+        )
+        for owner, total in zip(owners, sums, strict=True)
+    )
+
+
+def _packs(wiring: Wiring) -> tuple[dict[int, _Pack], Callable[[int], _Pack | None]]:
+    """Return the packs that were looked at, none yet, and how to look at one; None for one that is not there."""
+    rows = {row.pack_no: row for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)}
+    packs: dict[int, _Pack] = {}
+
+    def pack_of(pack_no: int) -> _Pack | None:
+        if pack_no not in packs:
+            row = rows.get(pack_no)
+            if row is None:
+                return None
+            share = row.size / row.plain_size if row.plain_size else 0.0
+            packs[pack_no] = _Pack(wiring.load_trailer(row), share)
+        return packs[pack_no]
+
+    return packs, pack_of
+
+
+def _add_own(packs: Mapping[int, _Pack], sums: Sequence[_Sum]) -> None:
+    """Add to each sum what nobody else reaches."""
+    for pack in packs.values():
+        for owner, size in zip(pack.owners, pack.sizes, strict=True):
+            if owner > _SHARED:
+                total = sums[owner - _FIRST]
+                total.own_size += size
+                total.own_stored += size * pack.stored_share
+
+
 def _visit(
     wiring: Wiring, content_id: ContentId, number: int, total: _Sum, pack_of: Callable[[int], _Pack | None]
 ) -> None:
-    """Mark every chunk that a content reaches."""
+    """Mark every chunk that a content reaches; contents of one number follow each other."""
     reader = wiring.reader(content_id)
     seen: set[NodeId] = set()
     for node_id, node in node_ids(reader.node, reader.tree, seen.__contains__):

@@ -16,6 +16,8 @@ from casimg.errors import CasimgError
 from casimg_api import (
     cache,
     discovery,
+    extension_figures,
+    extension_images,
     image_actions,
     image_data,
     image_import,
@@ -40,7 +42,7 @@ from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
 from casimg_api.policy import Policy
 from casimg_api.requests import check_path, check_text, has_body
-from casimg_api.routes import Route
+from casimg_api.routes import V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
@@ -72,6 +74,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *metadefs.ROUTES,
 )
 """Every route below /v2: a module of handlers lists its own, and is added here."""
+
+EXTENSION_ROUTES: Final[tuple[Route, ...]] = (*extension_images.ROUTES, *extension_figures.ROUTES)
+"""Every route that Glance does not have."""
+ALL_ROUTES: Final = (*ROUTES, *EXTENSION_ROUTES)
 
 WITHOUT_REJECTION: Final = frozenset({"/images/{image_id}/tasks", "/info/usage"})
 """Paths where Glance answers a wrong method with 404, not 405."""
@@ -116,18 +122,20 @@ def app_over(
     return AccessLog(app) if config.log.access else app
 
 
-def router(services: Services, routes: Iterable[Route] = ROUTES) -> "falcon.App[falcon.Request, falcon.Response]":
-    """Return the application that knows all routes below /v2, and callers from the environ."""
+def router(
+    services: Services, routes: Iterable[Route] = (*ROUTES, *EXTENSION_ROUTES)
+) -> "falcon.App[falcon.Request, falcon.Response]":
+    """Return the application that knows all routes, and callers from the environ."""
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
     app.req_options.strip_url_path_trailing_slash = False  # no path of Glance ends in one
     app.add_error_handler(Exception, _on_error)
     app.add_error_handler(falcon.HTTPError, _on_error)
     by_path: dict[str, dict[str, Route]] = {}
-    for route in routes:
-        if by_path.setdefault(route.path, {}).setdefault(route.method, route) is not route:
-            raise ValueError(f"two routes for {route.method} {route.path}")
+    for route in ALL_ROUTES if routes is None else routes:
+        if by_path.setdefault(route.full_path, {}).setdefault(route.method, route) is not route:
+            raise ValueError(f"two routes for {route.method} {route.full_path}")
     for path, methods in by_path.items():
-        app.add_route(f"/v2{path}", _Resource(services, path, methods))
+        app.add_route(path, _Resource(services, path, methods))
     app.add_sink(_unknown_path, "/")
     return app
 
@@ -136,7 +144,7 @@ class _Resource:
     """One path, as the framework wants it: a responder for every method there is."""
 
     def __init__(self, services: Services, path: str, methods: dict[str, Route]) -> None:
-        wrong = _unknown_path if path in WITHOUT_REJECTION else _not_allowed(", ".join(methods))
+        wrong = _unknown_path if path.removeprefix(V2) in WITHOUT_REJECTION else _not_allowed(", ".join(methods))
         for method in COMBINED_METHODS:
             route = methods.get(method)
             setattr(self, f"on_{method.lower()}", wrong if route is None else _responder(services, route))

@@ -1,6 +1,6 @@
 """What every request passes first: its id, the way by version, and what needs no token.
 
-In goes any path; out goes `/v2/...` to the application behind the authentication.
+In goes any path; out goes `/v2/...`, or `/casimg/...`, to the application behind the authentication.
 """
 
 import json
@@ -15,6 +15,7 @@ from casimg_api.config import Config
 from casimg_api.context import REQUEST_ID_KEY
 from casimg_api.discovery import is_disabled, prefixes, versions_document
 from casimg_api.errors import TITLES, HttpError
+from casimg_api.routes import EXTENSION
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -73,6 +74,9 @@ class Front:
             return self._health(environ, start)
         if first == "versions":
             return self._versions(environ, start, 200)
+        if first == EXTENSION.split("/")[1]:
+            environ["PATH_INFO"] = f"/{path}"
+            return self._app(environ, start)
         accept = environ.get("HTTP_ACCEPT", "")
         if accept.startswith(MEDIA_TYPE_PREFIX):
             first, slash, rest = accept.removeprefix(MEDIA_TYPE_PREFIX), "/", path

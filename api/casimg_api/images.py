@@ -1,6 +1,6 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,18 +37,16 @@ def visible_image(call: Call, image_id: str) -> ImageRow:
 
 def create(call: Call) -> None:
     """POST /images: register an image; its data comes later."""
-    row = call.registry.create(entry_of(call, json_object(call)))
-    send_json(call, image_view(row, call.stores), 201)
-    call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
-    methods = call.config.image_import.enabled_import_methods
-    if methods:
-        call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
-    if call.stores.is_shown:
-        call.resp.set_header("OpenStack-image-store-ids", ",".join(store.name for store in call.stores.all))
+    send_made(call, call.registry.create(new_entry(call, json_object(call), {})))
 
 
-def entry_of(call: Call, attributes: dict[str, Any]) -> NewEntry:
-    """Return the image that attributes tell, which the caller may create. Raises: HttpError 400, 403, 413."""
+def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, str]) -> NewEntry:
+    """Return the image that a body describes, when the caller may make it.
+
+    Args:
+        inherited: extra properties that it has unless the body says otherwise.
+    Raises: HttpError 400, 403, 413.
+    """
     for name in ("direct_url", "self", "file", "schema", "stores"):
         if name in attributes:
             raise HttpError(403, f"Attribute '{name}' is read-only.")
@@ -56,7 +54,7 @@ def entry_of(call: Call, attributes: dict[str, Any]) -> NewEntry:
     image_id = attributes.get("id")
     if image_id is not None and not is_uuid(image_id):
         raise HttpError(400, "Provided object does not match schema 'image': data.id must be a UUID")
-    properties = _properties(attributes)
+    properties = {**inherited, **_properties(attributes)}
     owner = attributes.get("owner", call.caller.project_id)
     visibility = attributes.get("visibility", "shared")
     _check_creation(call, owner, visibility, said=attributes.get("visibility", "private"))
@@ -81,6 +79,17 @@ def entry_of(call: Call, attributes: dict[str, Any]) -> NewEntry:
         properties=properties,
         parent_id=_parent(call, properties),
     )
+
+
+def send_made(call: Call, row: ImageRow) -> None:
+    """Answer with an image that was just made."""
+    send_json(call, image_view(row, call.stores), 201)
+    call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
+    methods = call.config.image_import.enabled_import_methods
+    if methods:
+        call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
+    if call.stores.is_shown:
+        call.resp.set_header("OpenStack-image-store-ids", ",".join(store.name for store in call.stores.all))
 
 
 def _properties(attributes: dict[str, Any]) -> dict[str, str]:

@@ -104,4 +104,12 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "get_metadef_namespaces": _ADMIN_OR_READER,
     **dict.fromkeys(_METADEF_READ, _SEE_NAMESPACE),
     **dict.fromkeys(_METADEF_WRITE, "rule:metadef_admin"),
+    # ours, below /casimg/v1: what images share tells projects about each other
+    "casimg:snapshot_image": _FETCH,
+    "casimg:diff_images": _ADMIN_OR_READER,
+    "casimg:get_image_usage": _ADMIN,
+    "casimg:get_stats": _ADMIN,
+    "casimg:get_dedup": _ADMIN,
+    "casimg:get_usage": _ADMIN,
+    "casimg:get_own_usage": _ADMIN_OR_READER,
 }

@@ -2,8 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from casimg_api.context import Call
+
+V2: Final = "/v2"
+"""Where Glance's routes are."""
+EXTENSION: Final = "/casimg/v1"
+"""Where routes are that Glance does not have; no path of Glance's begins so."""
 
 Handler = Callable[..., None]
 """Called with a Call, then with the parts of the path by their names; it fills `call.resp` or raises."""
@@ -14,7 +20,7 @@ class Route:
     """One method of one path.
 
     Args:
-        path: below /v2, with {names} of its parts.
+        path: below its root, with {names} of its parts.
         rejects_body: a body is 400.
     """
 
@@ -22,6 +28,11 @@ class Route:
     path: str
     handler: Handler
     rejects_body: bool = False
+    root: str = V2
+
+    @property
+    def full_path(self) -> str:
+        return f"{self.root}{self.path}"
 
 
-__all__ = ["Call", "Handler", "Route"]
+__all__ = ["EXTENSION", "V2", "Call", "Handler", "Route"]

@@ -14,7 +14,7 @@ from casimg_api.answers import send_json
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.image_import import checked_uri
-from casimg_api.images import entry_of
+from casimg_api.images import new_entry
 from casimg_api.import_data import Job
 from casimg_api.import_marks import LOCK
 from casimg_api.importing import LEGACY_TASK_TYPE
@@ -78,7 +78,7 @@ def _new_image(call: Call, attributes: object) -> NewEntry:
     """Return the image that is asked for, which must be able to take data. Raises: HttpError 400, 403."""
     if not isinstance(attributes, dict):
         raise HttpError(400, "'image_properties' must be an object")
-    new = entry_of(call, attributes)
+    new = new_entry(call, attributes, {})
     missing = [name for name in ("disk_format", "container_format") if not getattr(new, name)]
     if missing:
         raise HttpError(400, f"Properties {', '.join(missing)} must be set prior to saving data.")

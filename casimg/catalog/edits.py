@@ -210,6 +210,12 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
     return UsageRow(sum(counts.values()), int(size or 0), uploading, int(staged or 0))
 
 
+def owners(connection: Connection) -> list[str]:
+    """Return the owners that have images, sorted by their names."""
+    found = connection.execute(select(images.c.owner).where(images.c.owner.is_not(None), is_known()).distinct())
+    return sorted(row[0] for row in found)
+
+
 __all__ = [
     "UNSET",
     "Edit",
@@ -217,6 +223,7 @@ __all__ = [
     "add_tag",
     "edit_image",
     "hold",
+    "owners",
     "register",
     "remove_tag",
     "set_active",

@@ -30,6 +30,24 @@ class ImageUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectUsage:
+    """How the images of one project use the repository. Stored figures are shares of packs by plain size.
+
+    Attributes:
+        unique_size: plain bytes of their distinct chunks.
+        own_size: of these, what no other project's images reach.
+        own_stored_size: stored bytes that deleting all of them and `gc` can give back.
+        shared_stored_size: stored bytes that they share with images of other projects.
+    """
+
+    owner: str | None
+    unique_size: int
+    own_size: int
+    shared_stored_size: int
+    own_stored_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The whole repository.
 

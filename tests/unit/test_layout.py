@@ -22,7 +22,7 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
     | {"buffers", "entry", "hashing", "metadef_loading", "metadefs", "opened", "read_ahead", "registry", "tasks"}

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from casimg_api.app import ROUTES
+from casimg_api.app import EXTENSION_ROUTES, ROUTES
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "http-api.md"
 ROW = re.compile(r"^\| ([A-Z ]+) \| (/\S+) \|", re.MULTILINE)
@@ -69,6 +69,13 @@ def section(heading: str) -> set[tuple[str, str]]:
 def test_document_says_every_route() -> None:
     """Every route of the router stands in the document, and no other."""
     assert section("Routes") == {(route.method, route.path) for route in ROUTES}
+
+
+def test_document_says_every_route_of_the_extension() -> None:
+    """Every route that Glance does not have stands in the document's other table, below its own path."""
+    assert section("Extension") == {(route.method, route.path) for route in EXTENSION_ROUTES}
+    assert {route.root for route in EXTENSION_ROUTES} == {"/casimg/v1"}
+    assert {route.root for route in ROUTES} == {"/v2"}
 
 
 def test_nothing_of_glance_is_forgotten() -> None:
