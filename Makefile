@@ -9,7 +9,7 @@ APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
-	bench-chunkers bench-peers bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
+	bench-chunkers bench-peers bench-glance bench-report bench-memory bench-limits bench-growth bench-generations bench-images bench-servers \
 	bench-images-small image-tools bytecode docs clean
 .DEFAULT_GOAL := help
 
@@ -18,6 +18,7 @@ help:
 	@echo "make test                          all tests that need no server"
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
 	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
+	@echo "make test-glance-small             the part of it that needs one or two configurations, as CI runs it"
 	@echo "make test-openapi                  schemathesis: every operation of docs/openapi.json, under 3 minutes"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
@@ -37,6 +38,7 @@ help:
 	@echo "make bench-images                  golden images and a disk in generations, from Debian packages, as root"
 	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
+	@echo "make bench-glance [IMAGES=FOLDER]  casimg beside Glance's released package; installs it below .bench"
 	@echo "make docs                          write docs/cli.md and docs/openapi.json anew"
 	@echo "make clean                         remove what these commands made"
 
@@ -74,9 +76,12 @@ test-sql: $(VENV)/sql.stamp
 	$(BIN)/python -m tests.servers.sql
 
 # A venv of its own below .servers: Keystone, tempest, clients.
-.PHONY: test-glance
+.PHONY: test-glance test-glance-small
 test-glance: $(VENV)/test.stamp
 	$(BIN)/python -m tests.glance
+
+test-glance-small: $(VENV)/test.stamp
+	$(BIN)/python -m tests.glance --small
 
 # A venv of its own below .servers: schemathesis brings a plugin of pytest.
 OPENAPI := .servers/openapi
@@ -180,6 +185,11 @@ bench-images-small: image-tools
 PEERS ?=
 bench-peers: bytecode
 	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--only casimg $(PEERS))
+
+# GLANCE_OPTIONS: `--small`, `--only downloads`, `--workers 2`; python -m benchmarks.glance --help lists them.
+GLANCE_OPTIONS ?=
+bench-glance: $(VENV)/test.stamp bytecode
+	$(BIN)/python -m benchmarks.glance $(if $(IMAGES),--images $(IMAGES)) $(GLANCE_OPTIONS)
 
 docs: $(VENV)/test.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md

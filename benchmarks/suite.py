@@ -61,6 +61,7 @@ BENCHES: Sequence[Bench] = (
     Bench("peers", _usual("benchmarks.peers")),
     Bench("growth", _usual("benchmarks.growth")),
     Bench("servers", _usual("benchmarks.servers", images=False)),
+    Bench("glance", _usual("benchmarks.glance")),
 )
 """In the order they run in; a module that is not there is passed over."""
 

@@ -54,6 +54,23 @@ class MemberNotFoundError(NotFoundError):
         super().__init__(f"image {image_id} is not shared with {member!r}")
 
 
+class StoreNotFoundError(NotFoundError):
+    """The repository has no backend of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no backend {name!r}")
+
+
+class CopyNotFoundError(NotFoundError):
+    """The image does not lie on this backend."""
+
+    def __init__(self, image_id: str, store: str) -> None:
+        self.image_id = image_id
+        self.store = store
+        super().__init__(f"image {image_id} does not lie on the backend {store!r}")
+
+
 class ObjectNotFoundError(NotFoundError):
     """A backend has no object under this key."""
 
@@ -117,6 +134,24 @@ class MemberExistsError(ConflictError):
         self.image_id = image_id
         self.member = member
         super().__init__(f"image {image_id} is already shared with {member!r}")
+
+
+class CopyExistsError(ConflictError):
+    """The image lies on this backend already."""
+
+    def __init__(self, image_id: str, store: str) -> None:
+        self.image_id = image_id
+        self.store = store
+        super().__init__(f"image {image_id} lies on the backend {store!r} already")
+
+
+class LastCopyError(ConflictError):
+    """The image lies nowhere else: deleting the image is what removes its last copy."""
+
+    def __init__(self, image_id: str, store: str) -> None:
+        self.image_id = image_id
+        self.store = store
+        super().__init__(f"the copy of image {image_id} on the backend {store!r} is its last one")
 
 
 class BadStatusError(ConflictError):

@@ -13,7 +13,8 @@
 
 What it must not know: where packs end up, SQL, images. It commits nothing: that is the repository's.
 
-Memory: at most `2 * threads + 4` segment buffers, their frames, and ids of chunks that are pending in the line.
+Memory: at most `2 * threads + 4` segment buffers, `threads + 2` more while somebody watches, their frames, and ids of
+chunks that are pending in the line.
 """
 
 import contextlib
@@ -24,14 +25,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Protocol
 
 from casimg.buffers import BufferBudget, SegmentBuffers
 from casimg.chunker import Chunker
 from casimg.constants import (
     FRAME_PLAIN_TARGET,
-    HOLE_FLAG,
     ID_SIZE,
     KIND_DATA,
     KIND_METADATA,
@@ -45,67 +44,12 @@ from casimg.ids import BytesLike, NodeId, node_id
 from casimg.manifest.build import TreeBuilder
 from casimg.manifest.shape import check_content_size, segment_count, segment_size
 from casimg.progress import Progress, ProgressCallback, check_cancel
+from casimg.segments import CutSegment, SegmentWatch, Taken
 from casimg.source import FileSource, Source, StreamSource
 
 _HEARTBEAT_EVERY_S = 60.0
 _REPORT_EVERY_S = 0.1
 _THREADS_MAX = 8
-
-
-@dataclass(slots=True)
-class CutSegment:
-    """One segment, cut and hashed.
-
-    Attributes:
-        sizes: entries in order, `HOLE_FLAG` set on holes.
-        ids: ids of the entries that are chunks, one after another.
-        plain: the bytes of the segment, in a buffer that is given back when the frames are made.
-        read_chunks: numbers of the chunks whose bytes are in `plain`, the others are the parent's; None for all.
-    """
-
-    number: int
-    sizes: list[int]
-    ids: bytes
-    plain: memoryview
-    read_size: int
-    read_chunks: Sequence[int] | None = None
-    buffer: bytearray | None = None
-
-    @property
-    def plain_size(self) -> int:
-        return sum(self.sizes) - self.hole_count * HOLE_FLAG
-
-    @property
-    def hole_count(self) -> int:
-        return len(self.sizes) - len(self.ids) // ID_SIZE
-
-    @property
-    def hole_size(self) -> int:
-        return sum(size - HOLE_FLAG for size in self.sizes if size >= HOLE_FLAG) if self.hole_count else 0
-
-    def spans(self, chunks: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (start, end) in the segment of chunks given by ascending numbers."""
-        sizes = [entry & ~HOLE_FLAG for entry in self.sizes] if self.hole_count else self.sizes
-        spans = [(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
-        if self.hole_count:
-            spans = [span for span, entry in zip(spans, self.sizes, strict=True) if entry < HOLE_FLAG]
-        return spans if len(chunks) == len(spans) else [spans[chunk] for chunk in chunks]
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Segments that need no reading: zeros (`node` None), or a subtree of the parent, `height` above its leaves.
-
-    Attributes:
-        count: segments.
-        size, hole_size: plain bytes of them.
-    """
-
-    count: int
-    size: int
-    hole_size: int
-    height: int = 0
-    node: NodeId | None = None
 
 
 @dataclass(slots=True)
@@ -162,6 +106,7 @@ class Ingest:
         progress, cancel: as in the public API.
         total_size: for progress; None when the source cannot tell.
         budget: of buffers that many ingests share; None for one that has the machine for itself.
+        watch: needs the bytes of segments too; None when nobody does.
     """
 
     def __init__(
@@ -177,6 +122,7 @@ class Ingest:
         cancel: threading.Event | None,
         total_size: int | None,
         budget: BufferBudget | None = None,
+        watch: SegmentWatch | None = None,
     ) -> None:
         self.chunker = chunker
         self._level = level
@@ -189,6 +135,8 @@ class Ingest:
         self._total_size = total_size
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
         self._buffers = SegmentBuffers(budget)
+        self._watch = watch
+        self._watched: deque[CutSegment] = deque()
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
         self._nodes: list[tuple[bytes, NodeId]] = []
@@ -201,6 +149,7 @@ class Ingest:
 
     def take_buffer(self) -> bytearray:
         """Return a segment buffer, of unknown content; it comes back with the segment that is cut in it."""
+        self._give_watched()
         return self._buffers.take(self._finish_oldest)
 
     def submit(self, job: Callable[[], CutSegment]) -> None:
@@ -221,12 +170,39 @@ class Ingest:
         if self._cutting:
             self._decide_next()
             return True
+        if self._watched:
+            self._give_watched(wait_over=len(self._watched) - 1)
+            return True
         return False
+
+    def _give(self, segment: CutSegment) -> None:
+        """Give the buffer of a segment back, as soon as nobody needs it."""
+        if segment.buffer is None:
+            return
+        if self._watch is None:
+            self._buffers.give(segment.buffer)
+            return
+        self._watched.append(segment)
+        # Who watches may be slower than we are for long: then it sets the pace.
+        self._give_watched(wait_over=self._threads + 1)
+
+    def _give_watched(self, wait_over: int | None = None) -> None:
+        """Give back the buffers that are no longer watched, and wait while there are more than so many others."""
+        while self._watch is not None and self._watched:
+            segment = self._watched[0]
+            if not self._watch.is_free(segment.number):
+                if wait_over is None or len(self._watched) <= wait_over:
+                    return
+                self._watch.wait_free(segment.number)
+            self._watched.popleft()
+            if segment.buffer is not None:
+                self._buffers.give(segment.buffer)
 
     def _queue(self, item: Future[CutSegment] | Taken) -> None:
         self._cutting.append(item)
         # One segment more than there are cores keeps every core busy while this thread decides.
-        while len(self._cutting) > self._threads + 1:
+        ahead_count = 0 if self._watch is not None and self._watch.is_waiting else self._threads + 1
+        while len(self._cutting) > ahead_count:
             self._decide_next()
 
     def drain(self) -> None:
@@ -254,23 +230,28 @@ class Ingest:
         self._buffers.clear()
         self._cutting.clear()
         self._encoding.clear()
+        self._watched.clear()
 
     def emit_node(self, encoded: bytes) -> NodeId:
         """Store a manifest node unless it is known, and return its id."""
+        return self._emit_node(encoded)[0]
+
+    def _emit_node(self, encoded: bytes) -> tuple[NodeId, bool]:
+        """Store a manifest node unless it is known; return its id, and whether other packs than ours hold it."""
         node = node_id(encoded)
         if self._line.is_pending(node):
-            return node
+            return node, False
         with self._known.reading() as find:
             pack_no = find(node)
         if pack_no is not None:
             self.figures.noted.add(pack_no)
-            return node
+            return node, True
         self._line.claim(node)
         if self._nodes and self._nodes_size + len(encoded) > NODE_FRAME_PLAIN_TARGET:
             self._append_nodes()
         self._nodes.append((encoded, node))
         self._nodes_size += len(encoded)
-        return node
+        return node, False
 
     def _decide_next(self) -> None:
         """Step 3 for the oldest segment: in order, on the calling thread."""
@@ -286,14 +267,14 @@ class Ingest:
         figures.size += segment.plain_size
         figures.hole_size += segment.hole_size
         new = self._decide(segment)
-        if segment.ids:
-            self.tree.add_leaf(self.emit_node(encode_leaf(segment.sizes, segment.ids)))
-        else:
-            self.tree.add_leaf(None)
+        leaf, is_known = self._emit_node(encode_leaf(segment.sizes, segment.ids)) if segment.ids else (None, True)
+        self.tree.add_leaf(leaf)
         if new:
             self._encoding.append((segment, self._pool.submit(_encode, segment.plain, new, self._level)))
-        elif segment.buffer is not None:
-            self._buffers.give(segment.buffer)
+        if self._watch is not None:
+            self._watch.decided(leaf, is_known=is_known and not new)
+        if not new:
+            self._give(segment)
         while self._encoding and (len(self._encoding) > self._threads + 1 or self._encoding[0][1].done()):
             self._append_next()
         self._tell()
@@ -347,8 +328,7 @@ class Ingest:
         for frame, ids, sizes in future.result():
             self._line.append(KIND_DATA, frame, ids, sizes)
             self.figures.stored_size += len(frame)
-        if segment.buffer is not None:
-            self._buffers.give(segment.buffer)
+        self._give(segment)
 
     def _append_nodes(self) -> None:
         if self._nodes:

@@ -7,7 +7,7 @@ Threads: any number may use one Registry at once.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,11 +24,20 @@ from casimg.catalog.edits import UNSET, Edit, Unset
 from casimg.catalog.query import Filter, Query, Viewer, is_text
 from casimg.catalog.schema import MEMBER_STATUSES
 from casimg.entry import ID_COUNT_MAX, TEXT_COUNT_MAX, Inspected, NewEntry, check_edit, check_entry, check_text
-from casimg.errors import BadStatusError, ImageNotFoundError, InputError
+from casimg.errors import (
+    BadStatusError,
+    CasimgError,
+    CopyExistsError,
+    ImageNotFoundError,
+    InputError,
+    LastCopyError,
+    StoreNotFoundError,
+)
 from casimg.hashing import ALGORITHMS, PassHashes
 from casimg.ids import ImageId, new_image_id
 from casimg.progress import ProgressCallback
 from casimg.records import try_flush
+from casimg.results.stores import StoreInfo
 from casimg.saving import SaveOptions
 from casimg.source import SourceLike
 from casimg.wiring import Wiring
@@ -51,6 +60,29 @@ class Registry:
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
+
+    def stores(self) -> tuple[StoreInfo, ...]:
+        """Return the backends, the default one first."""
+        return (StoreInfo(self._wiring.backend.name, self._wiring.site.backend_kind, True),)
+
+    def copy(
+        self,
+        image_id: ImageId,
+        store: str,
+        *,
+        progress: ProgressCallback | None = None,  # noqa: ARG002 - there is one backend, nothing to copy to
+        cancel: threading.Event | None = None,  # noqa: ARG002 - as progress
+    ) -> ImageRow:
+        """Copy an image to another backend. Raises: StoreNotFoundError, CopyExistsError, ImageNotFoundError."""
+        self._check_stores((store,))
+        self.show(image_id, Viewer(None, is_admin=True))
+        raise CopyExistsError(image_id, store)
+
+    def remove_copy(self, image_id: ImageId, store: str) -> ImageRow:
+        """Remove an image from one of its backends. Raises: StoreNotFoundError, ImageNotFoundError, LastCopyError."""
+        self._check_stores((store,))
+        self.show(image_id, Viewer(None, is_admin=True))
+        raise LastCopyError(image_id, store)
 
     def create(self, new: NewEntry) -> ImageRow:
         """Enter an image that has no data yet: queued. Raises: ImageExistsError when its id was ever used."""
@@ -131,6 +163,7 @@ class Registry:
         parent_id: ImageId | None = None,
         inspect: Callable[[], Inspected] | None = None,
         is_import: bool = False,
+        store: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> ImageRow:
@@ -142,11 +175,13 @@ class Registry:
             parent_id: what the image was made from, if somebody knows.
             inspect: asked after the last byte and before the commit; what it raises cancels the upload.
             is_import: whether the image shows `importing` meanwhile, not `saving`.
+            store: the backend where they shall lie; None is the default one.
             progress, cancel: as `Repository.put`.
-        Raises: NotQueuedError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile,
+        Raises: StoreNotFoundError, NotQueuedError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile,
             SizeMismatchError, SourceError, CancelledError, NoSpaceError, TryAgainError.
         """
         self._check_id(image_id)
+        self._check_stores(() if store is None else (store,))
         if parent_id is not None:
             check_text("parent", parent_id, ID_COUNT_MAX)
         return uploading.upload(
@@ -180,24 +215,37 @@ class Registry:
         return uploading.upload(self._wiring, image_id, source, options, size=size, status="uploading")
 
     def import_staged(
-        self, image_id: ImageId, *, inspect: "Callable[[ImageFile], Inspected] | None" = None
+        self,
+        image_id: ImageId,
+        *,
+        inspect: "Callable[[ImageFile], Inspected] | None" = None,
+        stores: Sequence[str] = (),
+        must_all: bool = True,  # noqa: ARG002 - there is one backend
+        on_store: Callable[[str, CasimgError | None], None] | None = None,
     ) -> ImageRow:
         """Make what was staged the image's data, which costs one row whatever the size; else it stays staged.
 
         Args:
             inspect: given the data before, while the image is `importing`; what it raises cancels.
-        Raises: ImageNotFoundError, ImageDeletedError when it was deleted meanwhile, BadStatusError when nothing is
-            staged, NoSpaceError, TryAgainError.
+            stores: backends where they shall lie; none is the default one.
+            on_store: told of each when it has them.
+        Raises: StoreNotFoundError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile, BadStatusError
+            when nothing is staged, NoSpaceError, TryAgainError.
         """
         from casimg.image_file import ImageFile  # noqa: PLC0415
 
         self._check_id(image_id)
+        self._check_stores(stores)
 
         def look(reader: ContentReader) -> int | None:
             with ImageFile(reader, self._wiring.check_open, lambda: None) as file:
                 return None if inspect is None else inspect(file).virtual_size
 
-        return uploading.import_staged(self._wiring, image_id, None if inspect is None else look)
+        row = uploading.import_staged(self._wiring, image_id, None if inspect is None else look)
+        if on_store is not None:
+            for store in stores:
+                on_store(store, None)
+        return row
 
     def unstage(self, image_id: ImageId) -> None:
         """Give up what was staged: the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
@@ -268,7 +316,14 @@ class Registry:
         reader, lease = open_leased(self._wiring, row)
         return ImageFile(reader, self._wiring.check_open, lease.end)
 
-    def stream(self, image: ImageRow, start: int = 0, end: int | None = None) -> "ContentStream":
+    def stream(
+        self,
+        image: ImageRow,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        stores: Sequence[str] = (),  # noqa: ARG002 - there is one backend
+    ) -> "ContentStream":
         """Open bytes [start, end) of an image as parts that are read ahead, also of a deactivated one.
 
         Whoever has the stream closes it: until then what it reads is not collected, even when the image is deleted.
@@ -342,6 +397,11 @@ class Registry:
 
     # Inner
 
+    def _check_stores(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name != self._wiring.backend.name:
+                raise StoreNotFoundError(name)
+
     def _save_options(self, progress: ProgressCallback | None, cancel: threading.Event | None) -> SaveOptions:
         site = self._wiring.site
         return SaveOptions(threads=site.threads, level=site.level, progress=progress, cancel=cancel)
@@ -408,6 +468,7 @@ __all__ = [
     "NewEntry",
     "Query",
     "Registry",
+    "StoreInfo",
     "Unset",
     "UsageRow",
     "Viewer",

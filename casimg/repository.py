@@ -8,8 +8,9 @@ Threads: a Repository may be used by any number of threads at once. Fork: a chil
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from casimg import saving
 from casimg.catalog import ImageChange
@@ -29,6 +30,7 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.assemble import ContentReader
     from casimg.gc.plan import CollectionPlan
+    from casimg.image_cache import ImageCache
     from casimg.image_file import ImageFile
     from casimg.metadefs import Metadefs
     from casimg.registry import Registry
@@ -75,7 +77,7 @@ def open_repository(path: str | os.PathLike[str]) -> "Repository":
     return Repository(open_parts(path))
 
 
-class Repository:
+class Repository(AbstractContextManager["Repository"]):
     """An open repository; a context manager. References to images are ids, names, or beginnings of ids."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -417,6 +419,12 @@ class Repository:
 
         return Tasks(self._wiring, time_to_live_s)
 
+    def image_cache(self, node: str) -> "ImageCache":
+        """Return what is told of the images that the server `node` keeps whole. Raises: InputError for an odd name."""
+        from casimg.image_cache import ImageCache
+
+        return ImageCache(self._wiring, node)
+
     def plan_gc(self, *, unused_max: float = 0.05, progress: ProgressCallback | None = None) -> "CollectionPlan":
         """Return what a collection would free; its `execute` frees it.
 
@@ -477,9 +485,6 @@ class Repository:
         """Close the repository; twice is harmless."""
         self._wiring.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -492,5 +497,4 @@ class Repository:
     def _save_options(
         self, allow_changes: bool, progress: ProgressCallback | None, cancel: threading.Event | None
     ) -> SaveOptions:
-        site = self._wiring.site
-        return SaveOptions(allow_changes, site.threads, site.level, progress, cancel)
+        return SaveOptions(allow_changes, self._wiring.site.threads, self._wiring.site.level, progress, cancel)

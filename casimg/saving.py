@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 
-from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, SessionRow, TreeRow
+from casimg.catalog import ContentRow, ImageRow, NewContent, NewImage, PackRow, SessionRow, TreeRow
 from casimg.catalog.members import members_of
 from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
@@ -31,6 +31,7 @@ from casimg.packing import NoLine
 from casimg.progress import ProgressCallback
 from casimg.records import put_record
 from casimg.results.images import ByteRange, Image, PutReport
+from casimg.segments import SegmentWatch
 from casimg.source import FileSource, Source, SourceLike, open_source
 from casimg.wiring import SharedMemory, Wiring, plain_tree
 
@@ -245,6 +246,7 @@ class Save:
         *,
         heartbeat: Callable[[], None] | None = None,
         shared: SharedMemory | None = None,
+        watch: SegmentWatch | None = None,
     ) -> None:
         self._wiring = wiring
         self._session = session
@@ -269,11 +271,16 @@ class Save:
             cancel=options.cancel,
             total_size=total_size,
             budget=None if shared is None else shared.buffers,
+            watch=watch,
         )
 
     def _trailer(self, pack_no: int) -> PackTrailer:
         own = self._line.shipped.get(pack_no)
         return self._wiring.load_trailer(self._live[pack_no] if own is None else own)
+
+    def noted_packs(self) -> list[PackRow]:
+        """Return the packs that known chunks and nodes were found in so far; they stay while the session is open."""
+        return [self._live[pack_no] for pack_no in sorted(self._run.figures.noted) if pack_no in self._live]
 
     def run(
         self,
@@ -323,7 +330,7 @@ class Save:
         source: Source,
         image_id: ImageId,
         content_id: ContentId,
-        digests: Callable[[], Mapping[str, str]],
+        digests: Callable[[NodeId | None], Mapping[str, str]],
         inspect: Callable[[], int | None] | None,
         *,
         is_staged: bool,
@@ -331,7 +338,7 @@ class Save:
         """Ingest for an image that the session has claimed, put the record, commit.
 
         Args:
-            digests: asked when the source has been read.
+            digests: given the root, asked when the source has been read.
             inspect: asked after that for the virtual size; None looks into nothing.
             is_staged: keep the content aside; the record is put when it becomes the image's.
         Returns: the image, and the revision that its record says.
@@ -345,7 +352,7 @@ class Save:
             size=figures.size,
             hole_size=figures.hole_size,
             trees=(TreeRow("plain", root, figures.size),),
-            hashes=digests(),
+            hashes=digests(root),
         )
         virtual_size = None if inspect is None else inspect()
         pack_nos = figures.noted | set(self._line.shipped)

@@ -1,13 +1,15 @@
 """Data for an image that is there already: queued before, active after, and queued again when anything fails.
 
 The way of the data is that of a put (`casimg.saving`); what differs is the beginning, one counted update that claims
-the image, and the end of a failure, one that gives it back. md5 and sha512 are computed in the same pass.
+the image, and the end of a failure, one that gives it back. md5 and sha512 are computed in the same pass
+(`casimg.passing`).
 """
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -26,12 +28,14 @@ from casimg.catalog.uploads import (
     release,
 )
 from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, TryAgainError
-from casimg.hashing import PassHashes
 from casimg.ids import ImageId, SessionId, new_content_id
 from casimg.pack.keys import record_key
+from casimg.passing import Passing, PassingSource
+from casimg.progress import check_cancel
 from casimg.records import put_record, try_flush
 from casimg.saving import Save, SaveOptions
-from casimg.source import SourceLike, open_source
+from casimg.source import SourceLike
+from casimg.speculating import Speculation
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.uploading")
@@ -65,7 +69,7 @@ def upload(
     catalog.read(partial(check_queued, image_id=image_id))
     session = catalog.open_session("ingest")
     session_id = session.session_id
-    hashes = None
+    is_claimed = False
     try:
         content_id = new_content_id()
         catalog.transaction(
@@ -79,47 +83,47 @@ def upload(
                 backend_id=wiring.backend_id,
             )
         )
+        is_claimed = True
         beat = partial(beat_upload, session_id=session_id, image_id=image_id)
         heartbeat = partial(catalog.transaction, beat)
-        hashes = PassHashes(size=size)
+        pulse = _Pulse(heartbeat, options.cancel)
         with (
-            contextlib.closing(hashes.passing(source)) as passing,
-            Save(wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared) as save,
+            contextlib.closing(Passing(pulse)) as passing,
+            contextlib.closing(PassingSource(source, passing, size, pulse)) as passed,
+            Save(
+                wiring, session, chunker, options, size, heartbeat=heartbeat, shared=wiring.shared, watch=passing
+            ) as save,
         ):
-            parts = open_source(_living(passing, heartbeat))
-            row, recorded = save.run_upload(parts, image_id, content_id, hashes.digests, inspect, is_staged=is_staged)
+            speculation = Speculation(wiring, size, content_id, save.noted_packs)
+            if speculation.is_worth():
+                passing.speculate(speculation)
+            row, recorded = save.run_upload(passed, image_id, content_id, passing.digests, inspect, is_staged=is_staged)
     except BaseException as error:
         _give_back(wiring, session_id, image_id, release)
-        if isinstance(error, ImageNotFoundError) and error.ref == image_id and hashes is not None:
+        if isinstance(error, ImageNotFoundError) and error.ref == image_id and is_claimed:
             raise ImageDeletedError(image_id, "image {} was deleted while its data came") from error
         raise
-    finally:
-        if hashes is not None:
-            hashes.close()
     if row.revision != recorded and not is_staged:
         try_flush(wiring, image_id)  # it was edited after its record was put
     return row
 
 
 class _Pulse:
-    """Says now and then that a session lives, whenever it is called. Threads: any; two at once may both say it."""
+    """Says now and then that a session lives, whenever it is called. Threads: any; two at once may both say it.
 
-    def __init__(self, heartbeat: Callable[[], object]) -> None:
+    Raises: CancelledError when that is asked for.
+    """
+
+    def __init__(self, heartbeat: Callable[[], object], cancel: threading.Event | None = None) -> None:
         self._heartbeat = heartbeat
+        self._cancel = cancel
         self._beat_at_s = time.monotonic()
 
     def __call__(self) -> None:
+        check_cancel(self._cancel, "the upload")
         if time.monotonic() - self._beat_at_s >= _HEARTBEAT_EVERY_S:
             self._beat_at_s = time.monotonic()
             self._heartbeat()
-
-
-def _living(parts: Iterator[bytes], heartbeat: Callable[[], object]) -> Iterator[bytes]:
-    """Say that the session lives while parts come: a slow client takes hours for one segment."""
-    pulse = _Pulse(heartbeat)
-    for part in parts:
-        pulse()
-        yield part
 
 
 def import_staged(

@@ -16,6 +16,7 @@ from casimg.backend.base import Backend
 from casimg.buffers import BufferBudget
 from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
+from casimg.distrust import Distrust
 from casimg.errors import (
     CasimgError,
     CatalogDamagedError,
@@ -47,6 +48,7 @@ PACK_STATES_FINDABLE = ("live", "condemned")
 
 _SHARED_BUFFER_COUNT = 24  # 96 MiB, and as much for the frames made of them
 _SHARED_TRAILER_COUNT = 96  # of full packs with 16 KiB chunks about 50 MiB
+_READ_BACK_COUNT = 4  # 32 MiB
 
 _LOCAL_LAG_MAX_S = 1.0
 """A local file system shows at once what was put; network ones are given this long."""
@@ -71,6 +73,9 @@ class SharedMemory:
 
     buffers: BufferBudget = field(default_factory=lambda: BufferBudget(_SHARED_BUFFER_COUNT))
     trailers: TrailerCache = field(default_factory=lambda: TrailerCache(_SHARED_TRAILER_COUNT, salvaged=False))
+    read_backs: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_READ_BACK_COUNT))
+    """Who reads back what it has taken in holds one: each needs two more segment buffers."""
+    distrust: Distrust = field(default_factory=Distrust)
 
 
 @dataclass(slots=True)

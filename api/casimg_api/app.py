@@ -28,11 +28,13 @@ from casimg_api import (
     images,
     metadefs,
     schemas,
+    task_creation,
     tasks,
 )
 from casimg_api.access import AccessLog
 from casimg_api.answers import send_json
 from casimg_api.auth import guarded
+from casimg_api.caching import Caching, node_of
 from casimg_api.config import Config
 from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
 from casimg_api.cors import Cors
@@ -45,6 +47,7 @@ from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
+from casimg_api.stores import Stores
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -68,6 +71,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *schemas.ROUTES,
     *discovery.ROUTES,
     *tasks.ROUTES,
+    *task_creation.ROUTES,
     *cache.ROUTES,
     *metadefs.ROUTES,
 )
@@ -97,20 +101,33 @@ METHOD_KEY: Final = "casimg.method"
 Responder = Callable[..., None]
 
 
-def make_app(repository: "Repository", config: Config) -> "WSGIApplication":
-    """Return the service over an open repository; ends what servers were at that are gone. Raises: ConfigError."""
+def make_app(repository: "Repository", config: Config, *, is_serving: bool = True) -> "WSGIApplication":
+    """Return the service over an open repository; ends what servers were at that are gone. Raises: ConfigError.
+
+    Args:
+        is_serving: False only to see whether it can be made: nothing begins in the background.
+    """
     registry = repository.registry()
     work = repository.tasks(config.task.task_time_to_live * 3600.0)
     end_dead(registry, work)
-    return app_over(registry, repository.metadefs(), work, config)
+    caching = None
+    if config.cache.image_cache_dir:
+        caching = Caching(registry, repository.image_cache(node_of(config.cache)), config.cache)
+        if is_serving:
+            caching.begin()
+            at_stop(caching.stop)
+    return app_over(registry, repository.metadefs(), work, config, caching)
 
 
-def app_over(registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config) -> "WSGIApplication":
+def app_over(
+    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config, caching: Caching | None = None
+) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     imports = Imports(registry, work, config)
     at_stop(imports.stop)
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports)
+    stores = Stores(config, registry.stores())
+    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports, stores, caching)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

@@ -70,7 +70,7 @@ def serve(
 
     _start_logging(config)
     with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
-        make_app(opened, config)
+        make_app(opened, config, is_serving=False)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
     serve_app(make, server.host, server.port, server.workers, server.threads, server.idle_timeout_s)
 

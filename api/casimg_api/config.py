@@ -19,7 +19,7 @@ CONFIG_SIZE_MAX: Final = 1 << 20
 _SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
-"""Ways of import that there are; there is one store, so `copy-image` only ever says so."""
+"""Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
 
 
@@ -136,12 +136,28 @@ class FilteringConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """The repository's backend as a store of Glance."""
+    """The repository's backends as stores of Glance."""
 
     multi_store: bool = False
-    id: str = "casimg"
+    default_backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """One store, which is named as its backend."""
+
     store_description: str = ""
     weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Where the server keeps images whole, in front of the repository; sizes in bytes, times in seconds."""
+
+    image_cache_dir: str = ""
+    image_cache_max_size: int = 10 << 30
+    image_cache_stall_time: int = 86400
+    worker_self_reference_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +200,8 @@ class Config:
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
     glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    stores: Mapping[str, StoreOptions] = field(default_factory=dict)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -235,6 +253,9 @@ class Config:
             ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
             *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
             *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
+            ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
+            ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
+            ("the length of cache.worker_self_reference_url", len(self.cache.worker_self_reference_url), 0, 255),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
@@ -261,8 +282,6 @@ class Config:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
-        if not self.store.id or "," in self.store.id or "/" in self.store.id:
-            raise ConfigError(where, "store.id must be a name without commas and slashes")
 
     def _below(self, folder: Path) -> Self:
         def place(path: str) -> str:
@@ -273,6 +292,7 @@ class Config:
             repository=replace(self.repository, path=place(self.repository.path)),
             auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
             policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            cache=replace(self.cache, image_cache_dir=place(self.cache.image_cache_dir)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )
 
@@ -291,9 +311,12 @@ def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, 
         raise ConfigError(where, f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _section(kind: type[Any], table: object, where: str, name: str) -> object:
+def _section(kind: Any, table: object, where: str, name: str) -> object:
     if not isinstance(table, dict):
         raise ConfigError(where, f"{name} must be a section: [{name}]")
+    if get_origin(kind) is not None:  # sections that are named by whoever writes them
+        inner = get_args(kind)[1]
+        return {key: _section(inner, value, where, f"{name}.{key}") for key, value in table.items()}
     hints = get_type_hints(kind)
     _only_known(table, {item.name: item for item in fields(kind)}, where, f"key in [{name}]:")
     return kind(**{key: _value(hints[key], value, where, f"{name}.{key}") for key, value in table.items()})

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
     from casimg.metadefs import Metadefs
     from casimg.tasks import Tasks
+    from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
+    from casimg_api.stores import Stores
 
 CALLER_KEY = "casimg.caller"
 """Where the authentication puts the Caller in a WSGI environ."""
@@ -58,6 +60,9 @@ class Services:
     policy: "Policy"
     schemas: "Schemas"
     imports: "Imports"
+    stores: "Stores"
+    caching: "Caching | None" = None
+    """The server's cache of whole images, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,10 @@ class Call:
     @property
     def imports(self) -> "Imports":
         return self.services.imports
+
+    @property
+    def stores(self) -> "Stores":
+        return self.services.stores
 
     @property
     def config(self) -> "Config":

@@ -1,7 +1,7 @@
 """`/v2/images/{id}/file`: bytes in, bytes out."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from casimg.catalog import ImageRow
@@ -11,6 +11,7 @@ from casimg.registry import Inspected
 from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
+from casimg_api.cache_streams import Parts
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
@@ -56,7 +57,7 @@ def receive(call: Call, image_id: str, keep: Keeping) -> None:
 
 
 def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> None:
-    _check_store(call)
+    store = _asked_store(call)
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "upload_image", row)
     _check_ready(row)
@@ -72,7 +73,8 @@ def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> 
         return Inspected(body.finish())
 
     try:
-        call.registry.upload(row.id, body, size=declared, parent_id=_parent(call, row), inspect=inspect)
+        parent_id = _parent(call, row)
+        call.registry.upload(row.id, body, size=declared, parent_id=parent_id, inspect=inspect, store=store)
     except NotQueuedError as error:
         raise HttpError(409, str(error)) from None
     except ImageDeletedError:
@@ -103,12 +105,18 @@ def _body_length(call: Call) -> int | None:
     return None if is_chunked(call.req) else call.req.content_length or 0
 
 
-def _check_store(call: Call) -> None:
-    """Raise 400 when another store is asked for than the one there is."""
-    store = call.config.store
+def _asked_store(call: Call) -> str:
+    """Return the store that data shall lie in. Raises: HttpError 400, 410."""
+    stores = call.stores
     asked = call.req.get_header("X-Image-Meta-Store")
-    if store.multi_store and asked is not None and asked != store.id:
+    if asked is None or not stores.is_shown:
+        return stores.default
+    found = stores.find(asked)
+    if found is None:
         raise HttpError(400, f"Unknown scheme '{asked}' found in URI")
+    if found.is_read_only:
+        raise HttpError(410, "Error in store configuration. Adding images to store is disabled.")
+    return found.name
 
 
 def _check_ready(row: ImageRow) -> None:
@@ -138,7 +146,7 @@ def download(call: Call, image_id: str) -> None:
     if row.status == "deactivated" and not call.caller.is_admin:
         raise HttpError(403, "The requested image has been deactivated. Image data download is forbidden.")
     call.policy.enforce_on_image(call.caller, "download_image", row)
-    _check_preference(call, row)
+    preferred = _preferred(call, row)
     if row.size is None or row.status not in ("active", "deactivated"):
         send_nothing(call)
         return
@@ -149,7 +157,7 @@ def download(call: Call, image_id: str) -> None:
         return
     found = _asked_range(call, row.size, tag)
     start, end = (0, row.size) if found is None else found
-    stream = _open(call, row, start, end)
+    stream = _open(call, row, start, end, preferred)
     resp = call.resp
     resp.status = 200 if found is None else 206
     resp.content_type = OCTETS
@@ -163,10 +171,18 @@ def download(call: Call, image_id: str) -> None:
     resp.stream = Sending(stream, row.id, call.request_id)
 
 
-def _open(call: Call, row: ImageRow, start: int, end: int) -> ContentStream:
+def _open(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> Parts:
     """Return a stream whose first part is there: what is wrong with it can still be told by a status."""
+    caching = call.services.caching if row.status == "active" else None
+    if caching is not None and (cached := caching.open(row, start, end)) is not None:
+        return cached
+    stream = _open_stored(call, row, start, end, stores)
+    return stream if caching is None or (start, end) != (0, row.size) else caching.filling(row, stream)
+
+
+def _open_stored(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> ContentStream:
     try:
-        stream = call.registry.stream(row, start, end)
+        stream = call.registry.stream(row, start, end, stores=stores)
         try:
             stream.begin()
         except BaseException:
@@ -194,24 +210,27 @@ def _names(header: str | None, tag: str) -> bool:
     return header is not None and tag in (one.strip() for one in header.split(","))
 
 
-def _check_preference(call: Call, row: ImageRow) -> None:
-    """Hold what a client prefers to read from against the one store that there is. Raises: HttpError 400, 403."""
+def _preferred(call: Call, row: ImageRow) -> tuple[str, ...]:
+    """Return the stores to read from: what a client prefers, then the others by weight. Raises: HttpError 400, 403."""
     text = next((value for name, value in reversed(query(call.req)) if name == "prefer"), "")
-    stores = [name.strip() for name in text.split(",") if name.strip()]
-    if not stores:
-        return
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    usual = call.stores.ordered(row.stores)
+    if not asked:
+        return usual
     call.policy.enforce_on_image(call.caller, "download_from_store", row)
-    if not call.config.store.multi_store:
+    if not call.stores.is_shown:
         raise HttpError(400, "Store selection for download is not available when multiple backends are not enabled.")
-    for name in stores:
-        if name != call.config.store.id:
+    for name in asked:
+        if call.stores.find(name) is None:
             raise HttpError(400, f"Store '{name}' is not configured.")
+    # One that does not have the image is passed over.
+    return tuple(dict.fromkeys((*(name for name in asked if name in usual), *usual)))
 
 
 class Sending:
     """A stream on its way to a client; the server closes it, also when the client goes away."""
 
-    def __init__(self, stream: ContentStream, image_id: str, request_id: str) -> None:
+    def __init__(self, stream: Parts, image_id: str, request_id: str) -> None:
         self._stream = stream
         self._image_id = image_id
         self._request_id = request_id

@@ -1,5 +1,6 @@
 """`POST /v2/images/{id}/import`: what was staged, or what is at a URL, becomes the image's data, in the background."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
@@ -10,7 +11,9 @@ from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.fetch_rules import FetchRefusedError, UnknownHostError
 from casimg_api.images import visible_image
-from casimg_api.importing import LOCK, TASK_TYPE, Job, end_dead
+from casimg_api.import_data import Job
+from casimg_api.import_marks import LOCK
+from casimg_api.importing import TASK_TYPE, end_dead
 from casimg_api.remote_images import RemoteImage, remote_image
 from casimg_api.requests import json_object
 from casimg_api.routes import Route
@@ -41,12 +44,25 @@ def import_image(call: Call, image_id: str) -> None:
     _break_stale_lock(call, row)
     stores = _stores(call, body)
     if name == "copy-image":
-        _copy(call, body)
-        return
-    if not body.get("all_stores_must_succeed", True) and not call.config.store.multi_store:
+        stores = _without_copies(row, stores, body)
+        if not stores:
+            send_nothing(call, 202)
+            return
+    must_all = body.get("all_stores_must_succeed", True)
+    if not must_all and not call.stores.is_shown:
         raise HttpError(400, "All_stores_must_succeed can only be set with enabled_backends")
-    uri = _checked_uri(call, method) if name == "web-download" else None
-    _begin(call, row, body, stores, uri, remote)
+    job = Job(
+        name,
+        row.id,
+        "",
+        call.caller.project_id,
+        stores,
+        must_all,
+        call.stores.is_shown,
+        uri=checked_uri(call, method.get("uri"), name) if name == "web-download" else None,
+        remote=remote,
+    )
+    _begin(call, row, body, job)
     send_nothing(call, 202)
 
 
@@ -95,47 +111,55 @@ def _break_stale_lock(call: Call, row: ImageRow) -> None:
     call.imports.break_lock(row.id, holder)
 
 
-def _stores(call: Call, body: dict[str, Any]) -> list[str | None]:
-    """Return the stores to import to, as tasks tell them. Raises: HttpError 400, 409."""
-    store = call.config.store
-    if not store.multi_store:
-        return [None]
+def _stores(call: Call, body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the stores to import to. Raises: HttpError 400, 409."""
+    stores = call.stores
+    if not stores.is_shown:
+        return (stores.default,)
     header = call.req.get_header("X-Image-Meta-Store")
     if body.get("all_stores", False):
         if "stores" in body or header is not None:
             raise HttpError(
                 400, "All_stores parameter can't be used with x-image-meta-store header or stores parameter"
             )
-        return [store.id]
+        return stores.writable
     if "stores" in body and header is not None:
         raise HttpError(400, "Stores parameter and x-image-meta-store header can't be both specified")
-    asked = body.get("stores", [store.id if header is None else header])
-    if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+    asked = body.get("stores", [stores.default if header is None else header])
+    if not isinstance(asked, list) or not asked or not all(isinstance(name, str) for name in asked):
         raise HttpError(400, "'stores' must be a list of names")
     for name in asked:
-        if name != store.id:
+        found = stores.find(name)
+        if found is None:
             raise HttpError(409, f"Unknown scheme '{name}' found in URI")
-    return [store.id]
+        if found.is_read_only:
+            raise HttpError(409, f"Adding images to store '{name}' is disabled")
+    return tuple(dict.fromkeys(asked))
 
 
-def _copy(call: Call, body: dict[str, Any]) -> None:
-    """Answer that there is nothing to copy: the image is in the one store that there is. Raises: HttpError 400."""
-    if not body.get("all_stores", False):
-        raise HttpError(400, f"Image is already present at store '{call.config.store.id}'")
-    send_nothing(call, 202)
+def _without_copies(row: ImageRow, stores: tuple[str, ...], body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the stores to copy an image to. Raises: HttpError 400 when one of those asked for has it."""
+    left = tuple(name for name in stores if name not in row.stores)
+    if left != stores and not body.get("all_stores", False):
+        there = next(name for name in stores if name in row.stores)
+        raise HttpError(400, f"Image is already present at store '{there}'")
+    return left
 
 
-def _checked_uri(call: Call, method: dict[str, Any]) -> str:
-    """Return a URL that may be fetched, as far as can be told now. Raises: HttpError 400."""
-    uri = method.get("uri")
+def checked_uri(call: Call, uri: object, what: str) -> str:
+    """Return a URL that may be fetched, as far as can be told now. Raises: HttpError 400.
+
+    Args:
+        what: it is for, in messages.
+    """
     if not isinstance(uri, str):
-        raise HttpError(400, "URI for web-download does not pass filtering: it is missing")
+        raise HttpError(400, f"URI for {what} does not pass filtering: it is missing")
     try:
         call.imports.rules.addresses(call.imports.rules.place(uri))
     except UnknownHostError:
         pass  # its name may have an address in a moment; else the task fails
     except FetchRefusedError as error:
-        raise HttpError(400, f"URI for web-download does not pass filtering: {error}") from None
+        raise HttpError(400, f"URI for {what} does not pass filtering: {error}") from None
     return uri
 
 
@@ -154,14 +178,7 @@ def _remote(call: Call, method: dict[str, Any]) -> RemoteImage:
     return remote_image(call.req.env, region, image_id, interface)
 
 
-def _begin(
-    call: Call,
-    row: ImageRow,
-    body: dict[str, Any],
-    stores: list[str | None],
-    uri: str | None,
-    remote: RemoteImage | None,
-) -> None:
+def _begin(call: Call, row: ImageRow, body: dict[str, Any], job: Job) -> None:
     """Lock the image for a new task, and have it done. Raises: HttpError 409, 503."""
     caller = call.caller
     task = call.tasks.create(
@@ -171,17 +188,20 @@ def _begin(
             user_id=caller.user_id,
             request_id=call.request_id,
             image_id=row.id,
-            input={"image_id": row.id, "import_req": body, "backend": stores},
+            input={
+                "image_id": row.id,
+                "import_req": body,
+                "backend": list(job.stores) if job.shows_stores else [None],
+            },
         )
     )
-    store = ",".join(name for name in stores if name is not None)
-    job = Job(row.id, task.id, uri, caller.project_id, store, remote)
+    job = replace(job, task_id=task.id)
     try:
         call.imports.lock(job, row.status)
         try:
             call.imports.begin(job)
         except HttpError:
-            call.imports.unlock(job, has_failed=False)
+            call.imports.unlock(job)
             raise
     except ImageLockedError:
         call.tasks.fail(task.id, "another import was faster")

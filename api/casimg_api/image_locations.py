@@ -6,12 +6,15 @@ none can be added, as on a Glance without an http store.
 
 from typing import Any, Final
 
-from casimg_api.answers import send_json
+from casimg.errors import CopyNotFoundError, LastCopyError, StoreNotFoundError
+from casimg_api.answers import send_json, send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
 from casimg_api.requests import json_object
 from casimg_api.routes import Route
+
+_LAST: Final = "Cannot delete image data from the only store containing it. Consider deleting the image instead."
 
 
 def index(call: Call, image_id: str) -> None:
@@ -36,20 +39,25 @@ def create(call: Call, image_id: str) -> None:
 
 
 def delete_from_store(call: Call, store_id: str, image_id: str) -> None:
-    """DELETE /stores/{store}/{id}: never the last copy, and the repository has one."""
-    store = call.config.store
-    if not store.multi_store:
+    """DELETE /stores/{store}/{id}: one copy of the data, never the last."""
+    if not call.stores.is_shown:
         raise HttpError(404)
-    if store_id != store.id:
+    if call.stores.find(store_id) is None:
         raise HttpError(409, f"The selected store {store_id} is not available on this node.")
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "get_image_location", row)
     call.policy.enforce_on_image(call.caller, "delete_image_location", row)
     if row.status != "active":
         raise HttpError(409, "It's not allowed to remove image data from store if image status is not 'active'")
-    raise HttpError(
-        403, "Cannot delete image data from the only store containing it. Consider deleting the image instead."
-    )
+    if len(row.stores) <= 1:
+        raise HttpError(403, _LAST)
+    try:
+        call.registry.remove_copy(row.id, store_id)
+    except (CopyNotFoundError, StoreNotFoundError):  # one that is read-only holds no copies
+        raise HttpError(404, f"Image {row.id} is not stored in store {store_id}.") from None
+    except LastCopyError:  # others were faster
+        raise HttpError(403, _LAST) from None
+    send_nothing(call)
 
 
 ROUTES: Final = (

@@ -83,13 +83,13 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
 
 def send_made(call: Call, row: ImageRow) -> None:
     """Answer with an image that was just made."""
-    send_json(call, image_view(row, call.config.store), 201)
+    send_json(call, image_view(row, call.stores), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
     methods = call.config.image_import.enabled_import_methods
     if methods:
         call.resp.set_header("OpenStack-image-import-methods", ",".join(methods))
-    if call.config.store.multi_store:
-        call.resp.set_header("OpenStack-image-store-ids", call.config.store.id)
+    if call.stores.is_shown:
+        call.resp.set_header("OpenStack-image-store-ids", ",".join(store.name for store in call.stores.all))
 
 
 def _properties(attributes: dict[str, Any]) -> dict[str, str]:
@@ -142,7 +142,7 @@ def index(call: Call) -> None:
     send_json(
         call,
         {
-            "images": [image_view(row, call.config.store) for row in shown],
+            "images": [image_view(row, call.stores) for row in shown],
             **listing.page_links(request.fields, shown[-1].id if full else None, "/v2/images"),
             "schema": "/v2/schemas/images",
         },
@@ -172,7 +172,7 @@ def show(call: Call, image_id: str) -> None:
     """GET /images/{id}."""
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "get_image", row)
-    send_json(call, image_view(row, call.config.store))
+    send_json(call, image_view(row, call.stores))
 
 
 def update(call: Call, image_id: str) -> None:
@@ -189,7 +189,7 @@ def update(call: Call, image_id: str) -> None:
                 continue
         else:
             call.policy.enforce_on_image(call.caller, "get_image", row)
-        send_json(call, image_view(row, call.config.store))
+        send_json(call, image_view(row, call.stores))
         return
     raise HttpError(409, f"Image {image_id} is being changed by others; try again.")
 
@@ -233,6 +233,8 @@ def delete(call: Call, image_id: str) -> None:
     if row.protected:
         raise HttpError(403, f"Image {row.id} is protected and cannot be deleted.")
     call.registry.delete(row.id)
+    if call.services.caching is not None:
+        call.services.caching.forget_quietly(row.id)
     send_nothing(call)
 
 

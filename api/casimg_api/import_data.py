@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from casimg.ids import ImageId
 from casimg.image_file import ImageFile
-from casimg.registry import Inspected, Viewer
+from casimg.registry import Inspected, NewEntry, Viewer
 from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import inspect_file, inspection_of
 from casimg_api.quota import limits_of
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 ALL: Final = Viewer(None, is_admin=True)
 _PART_SIZE: Final = 256 << 10
-_SAY_EVERY_S: Final = 10.0
+SAY_EVERY_S: Final = 10.0
 
 
 class StoppedError(Exception):
     """The process ends; its imports are given back."""
+
+
+Method = Literal["glance-direct", "web-download", "glance-download", "copy-image", "import"]
+"""How data come: Glance's methods, and `import` for tasks that make their image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,25 @@ class Job:
     """One import.
 
     Args:
-        uri: where to fetch from; None for data that are staged, or of another service.
         project_id: whose quota counts.
-        store: as clients know it; empty when they know of none.
-        remote: the image of another service that is fetched.
+        stores: where the data shall lie.
+        must_all: whether it fails when one of them does, or only when all do.
+        shows_stores: whether the image tells of them: clients know that there are several.
+        uri: where to fetch from, for `web-download` and `import`.
+        remote: the image of another service that is fetched, for `glance-download`.
+        new: the image to make first, for `import`; it has the lock of the task from its beginning.
     """
 
+    method: Method
     image_id: ImageId
     task_id: str
-    uri: str | None
     project_id: str | None
-    store: str
+    stores: tuple[str, ...]
+    must_all: bool = True
+    shows_stores: bool = False
+    uri: str | None = None
     remote: RemoteImage | None = None
-
-    @property
-    def is_staged(self) -> bool:
-        return self.uri is None and self.remote is None
+    new: NewEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,8 @@ class Look:
     def inspect(self, file: ImageFile) -> Inspected:
         """Return what is known of the data. Raises: HttpError 413, FormatRefusedError."""
         row = self._registry.show(self._job.image_id, ALL)
-        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
+        job = self._job
+        for limit in limits_of(self._registry, self._config.data, job.project_id, len(job.stores)):
             limit.check(file.size)
         inspection = inspection_of(row, self._config.data)
         return Inspected(None if inspection is None else inspect_file(file, inspection))
@@ -111,7 +119,7 @@ class Download:
         """
         job = self._job
         row = self._registry.show(job.image_id, ALL)
-        limits = limits_of(self._registry, self._config.data, job.project_id)
+        limits = limits_of(self._registry, self._config.data, job.project_id, len(job.stores))
         began_s = said_s = time.monotonic()
         with self._fetcher.open(self._wanted.url, self._wanted.secrets) as answer:
             for limit in limits:
@@ -124,7 +132,7 @@ class Download:
                 now_s = time.monotonic()
                 if now_s - began_s > self._config.image_import.time_max_s:
                     raise FetchError("it takes too long")
-                if now_s - said_s >= _SAY_EVERY_S:
+                if now_s - said_s >= SAY_EVERY_S:
                     said_s = now_s
                     self._tasks.say(job.task_id, f"Copied {body.size >> 20} MiB")
                 yield part
@@ -134,6 +142,7 @@ class Download:
         body = self._body
         if body is None:
             return Inspected(None)
-        for limit in limits_of(self._registry, self._config.data, self._job.project_id):
+        job = self._job
+        for limit in limits_of(self._registry, self._config.data, job.project_id, len(job.stores)):
             limit.check(body.size)
         return Inspected(body.finish())

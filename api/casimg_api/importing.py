@@ -9,15 +9,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from casimg.errors import (
     BadStatusError,
     CasimgError,
-    ChangedMeanwhileError,
     ConflictError,
     NotFoundError,
     NotLockedError,
@@ -29,9 +28,10 @@ from casimg.registry import Edit
 from casimg_api.errors import HttpError, http_error_of
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
 from casimg_api.fetching import Fetcher, FetchError
-from casimg_api.import_data import ALL, Download, Job, Look, StoppedError, Wanted
+from casimg_api.import_data import ALL, Job, StoppedError
+from casimg_api.import_marks import LOCK, Marks, unlock
+from casimg_api.import_work import Work
 from casimg_api.inspection import FormatRefusedError
-from casimg_api.remote_images import RemoteImage, describe
 from casimg_api.upload_body import ClientGoneError
 
 if TYPE_CHECKING:
@@ -42,13 +42,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("casimg_api.importing")
 
 TASK_TYPE: Final = "api_image_import"
-LOCK: Final = "os_glance_import_task"
-IMPORTING_TO: Final = "os_glance_importing_to_stores"
-FAILED_IN: Final = "os_glance_failed_import"
+LEGACY_TASK_TYPE: Final = "import"
+"""Of tasks that make their image, see `task_creation`."""
 
 WAITING_COUNT_MAX: Final = 1024
 _STOP_TIME_MAX_S: Final = 20.0
-_ATTEMPTS_MAX: Final = 10
 _SILENT_MAX: Final = timedelta(minutes=60)
 _PENDING_MAX: Final = timedelta(minutes=120)
 
@@ -62,22 +60,22 @@ class Imports:
         self._config = config
         given = config.image_import
         self.rules = FetchRules(config.import_filtering_opts)
-        self._fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
         self._threads: set[threading.Thread] = set()
         self._stopping = threading.Event()
+        fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
+        self._work_of = Work(registry, tasks, config, fetcher, self._stopping)
 
     # Whose turn it is
 
     def lock(self, job: Job, status: str) -> None:
         """Give an image of this status to a job. Raises: ImageNotFoundError, BadStatusError, ImageLockedError."""
-        beside = {IMPORTING_TO: job.store, FAILED_IN: ""}
-        self._registry.lock(job.image_id, LOCK, job.task_id, status=status, beside=beside)
+        Marks(self._registry, job).lock(status)
 
-    def unlock(self, job: Job, *, has_failed: bool) -> None:
-        """Take an image from a job. Raises: NotLockedError, ImageNotFoundError."""
-        _unlock(self._registry, job.image_id, job.task_id, job.store if has_failed else "")
+    def unlock(self, job: Job) -> None:
+        """Take an image from a job that was not begun. Raises: NotLockedError, ImageNotFoundError."""
+        Marks(self._registry, job).unlock(has_failed=False)
 
     def is_stale(self, task_id: str) -> bool:
         """Tell whether nobody works at a task any more: it has ended, or was silent for an hour."""
@@ -95,7 +93,7 @@ class Imports:
         with suppress(TaskNotFoundError, TaskEndedError):
             self._tasks.fail(task_id, "nothing was heard of it, and another import has begun")
         with suppress(NotLockedError):
-            _unlock(self._registry, image_id, task_id, "")
+            unlock(self._registry, image_id, task_id)
 
     # Work
 
@@ -117,7 +115,7 @@ class Imports:
             waiting, self._waiting = list(self._waiting), deque()
             threads = list(self._threads)
         for job in waiting:
-            self._end(job, StoppedError())
+            self._end(job, Marks(self._registry, job), StoppedError())
         give_up_s = time.monotonic() + _STOP_TIME_MAX_S
         for thread in threads:
             thread.join(max(0.0, give_up_s - time.monotonic()))
@@ -132,90 +130,36 @@ class Imports:
             self._run(job)
 
     def _run(self, job: Job) -> None:
+        marks = Marks(self._registry, job)
         try:
             self._tasks.begin(job.task_id)
-            if job.remote is not None:
-                self._fetch_remote(job, job.remote)
-            elif job.uri is not None:
-                self._fetch(job, Wanted(job.uri))
-            else:
-                self._registry.import_staged(job.image_id, inspect=Look(self._registry, self._config, job).inspect)
+            self._work_of.do(job, marks)
         except BaseException as error:
-            self._end(job, error)
+            self._end(job, marks, error)
         else:
-            self._end(job, None)
+            self._end(job, marks, None)
 
-    def _fetch(self, job: Job, wanted: Wanted) -> None:
-        download = Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
-        with closing(download.parts()) as parts:
-            self._registry.upload(job.image_id, parts, size=wanted.size, inspect=download.inspect, is_import=True)
-
-    def _fetch_remote(self, job: Job, remote: RemoteImage) -> None:
-        """Take over what another service says of its image, then its data; without these the former goes back."""
-        found = describe(self._fetcher, remote, self._config.glance_download_properties.extra_properties)
-        for name, known in (
-            (found.disk_format, self._config.images.disk_formats),
-            (found.container_format, self._config.images.container_formats),
-        ):
-            if name not in known:
-                raise FetchError(f"the image's format {name[:40]!r} is not known here")
-        before = self._registry.show(job.image_id, ALL)
-        self._redescribe(job, found.disk_format, found.container_format, found.properties, ())
-        try:
-            self._fetch(job, Wanted(f"{remote.url}/file", remote.headers, found.size))
-        except BaseException:
-            restored = {name: before.properties[name] for name in found.properties if name in before.properties}
-            with suppress(CasimgError):
-                self._redescribe(job, before.disk_format, before.container_format, restored, found.properties)
-            raise
-
-    def _redescribe(
-        self,
-        job: Job,
-        disk_format: str | None,
-        container_format: str | None,
-        properties: Mapping[str, str],
-        without: Collection[str],
-    ) -> None:
-        """Change formats, and some properties, whatever others change at the same time."""
-        for _ in range(_ATTEMPTS_MAX):
-            row = self._registry.show(job.image_id, ALL)
-            kept = {name: value for name, value in row.properties.items() if name not in without}
-            edit = Edit(disk_format=disk_format, container_format=container_format, properties={**kept, **properties})
-            with suppress(ChangedMeanwhileError):
-                self._registry.edit(row.id, edit, revision=row.revision)
-                return
-        raise ChangedMeanwhileError(job.image_id)
-
-    def _end(self, job: Job, error: BaseException | None) -> None:
+    def _end(self, job: Job, marks: Marks, error: BaseException | None) -> None:
         """Say what became of a job; what fails here is only logged, and left to whoever meets it."""
         try:
             if error is None:
-                self._unlock_quietly(job, has_failed=False)
+                marks.unlock_quietly(has_failed=False)
                 self._tasks.succeed(job.task_id, {"image_id": job.image_id})
                 _log.info("import.done image=%s task=%s", job.image_id, job.task_id)
                 return
             why = _why(error)
             trace = None if isinstance(error, _EXPECTED) else error
             _log.warning("import.failed image=%s task=%s why=%s", job.image_id, job.task_id, why, exc_info=trace)
-            if job.is_staged and not isinstance(error, StoppedError):
-                self._unstage(job)
-            self._unlock_quietly(job, has_failed=True)
+            if job.new is not None:
+                _remove(self._registry, job.image_id, job.task_id)
+            elif job.method != "glance-direct" or not isinstance(error, StoppedError):
+                _unstage(self._registry, job.image_id, job.task_id)
+            marks.unlock_quietly(has_failed=True)
             self._tasks.fail(job.task_id, why)
         except TaskEndedError:
             _log.info("import.overtaken image=%s task=%s", job.image_id, job.task_id)
         except Exception as failure:
             _log.warning("import.not_ended image=%s task=%s why=%s", job.image_id, job.task_id, failure)
-
-    def _unlock_quietly(self, job: Job, *, has_failed: bool) -> None:
-        with suppress(NotFoundError, NotLockedError):
-            self.unlock(job, has_failed=has_failed)
-
-    def _unstage(self, job: Job) -> None:
-        """Give up staged data that were refused, unless the image is another's by now."""
-        with suppress(NotFoundError, BadStatusError):
-            if self._registry.show(job.image_id, ALL).properties.get(LOCK) == job.task_id:
-                self._registry.unstage(job.image_id)
 
 
 _EXPECTED: Final = (
@@ -230,17 +174,42 @@ def end_dead(registry: "RegistryPort", tasks: "Tasks") -> None:
     for task_id in ended:
         with suppress(NotFoundError, ConflictError):
             task = tasks.show(task_id, ALL)
-            if task.type == TASK_TYPE and task.image_id is not None:
-                _unlock(registry, task.image_id, task_id, _store_of(task.input))
+            if task.image_id is None:
+                continue
+            if task.type == TASK_TYPE:
+                _give_back(registry, task.image_id, task_id, task.input)
+            elif task.type == LEGACY_TASK_TYPE:
+                _remove(registry, task.image_id, task_id)
+                registry.unlock(task.image_id, LOCK, task_id, beside={})
 
 
-def _store_of(task_input: Mapping[str, object]) -> str:
-    stores = task_input.get("backend")
-    return ",".join(name for name in stores if isinstance(name, str)) if isinstance(stores, list) else ""
+def _give_back(registry: "RegistryPort", image_id: ImageId, task_id: str, given: Mapping[str, Any]) -> None:
+    """Take an image from an import that died; data that it had fetched are given up, those of a client are kept.
+
+    Raises: NotLockedError, ImageNotFoundError.
+    """
+    if given["import_req"]["method"]["name"] != "glance-direct":
+        _unstage(registry, image_id, task_id)
+    reached = registry.show(image_id, ALL).stores
+    unlock(registry, image_id, task_id, [name for name in given["backend"] if name and name not in reached])
 
 
-def _unlock(registry: "RegistryPort", image_id: ImageId, task_id: str, failed_in: str) -> None:
-    registry.unlock(image_id, LOCK, task_id, beside={IMPORTING_TO: "", FAILED_IN: failed_in})
+def _unstage(registry: "RegistryPort", image_id: ImageId, task_id: str) -> None:
+    """Give up what is staged of an import that failed, unless the image is another's by now."""
+    with suppress(NotFoundError, BadStatusError):
+        if registry.show(image_id, ALL).properties.get(LOCK) == task_id:
+            registry.unstage(image_id)
+
+
+def _remove(registry: "RegistryPort", image_id: ImageId, task_id: str) -> None:
+    """Take the image away that a task has made, unless it has got data from elsewhere."""
+    with suppress(NotFoundError, ConflictError):
+        row = registry.show(image_id, ALL)
+        if row.status != "queued" or row.properties.get(LOCK) != task_id:
+            return
+        if row.protected:
+            registry.edit(image_id, Edit(protected=False), revision=row.revision)
+        registry.delete(image_id)
 
 
 def _why(error: BaseException) -> str:
@@ -257,4 +226,4 @@ def _why(error: BaseException) -> str:
     return "Internal error; the log of the server says more." if known is None else known.explanation
 
 
-__all__ = ["FAILED_IN", "IMPORTING_TO", "LOCK", "TASK_TYPE", "Imports", "Job", "end_dead"]
+__all__ = ["LEGACY_TASK_TYPE", "TASK_TYPE", "Imports", "end_dead"]

@@ -3,20 +3,24 @@
 Metadata definitions have none: `casimg.metadefs.Metadefs` is small and needs a database alone.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from casimg.catalog import ImageRow, MemberRow, UsageRow
+from casimg.errors import CasimgError
 from casimg.figures import Figures
 from casimg.ids import ImageId
 from casimg.image_file import ImageFile
-from casimg.registry import Edit, Inspected, NewEntry, Query, Viewer
+from casimg.progress import ProgressCallback
+from casimg.registry import Edit, Inspected, NewEntry, Query, StoreInfo, Viewer
 from casimg.streaming import ContentStream
 
 
 class RegistryPort(Protocol):
     """Images as Glance knows them. Errors are those of `casimg.errors`; any thread may call."""
 
+    def stores(self) -> Sequence[StoreInfo]: ...
     def create(self, new: NewEntry) -> ImageRow: ...
     def snapshot(self, parent: ImageRow, new: NewEntry) -> ImageRow: ...
     def figures(self) -> Figures: ...
@@ -33,16 +37,34 @@ class RegistryPort(Protocol):
         parent_id: ImageId | None = None,
         inspect: Callable[[], Inspected] | None = None,
         is_import: bool = False,
+        store: str | None = None,
     ) -> ImageRow: ...
     def stage(self, image_id: ImageId, source: Iterable[bytes], *, size: int | None = None) -> ImageRow: ...
     def import_staged(
-        self, image_id: ImageId, *, inspect: Callable[[ImageFile], Inspected] | None = None
+        self,
+        image_id: ImageId,
+        *,
+        inspect: Callable[[ImageFile], Inspected] | None = None,
+        stores: Sequence[str] = (),
+        must_all: bool = True,
+        on_store: Callable[[str, CasimgError | None], None] | None = None,
     ) -> ImageRow: ...
     def unstage(self, image_id: ImageId) -> None: ...
     def lock(self, image_id: ImageId, name: str, value: str, *, status: str, beside: Mapping[str, str]) -> None: ...
     def unlock(self, image_id: ImageId, name: str, value: str, *, beside: Mapping[str, str]) -> None: ...
     def end_dead_uploads(self) -> int: ...
-    def stream(self, image: ImageRow, start: int = 0, end: int | None = None) -> ContentStream: ...
+    def copy(
+        self,
+        image_id: ImageId,
+        store: str,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> ImageRow: ...
+    def remove_copy(self, image_id: ImageId, store: str) -> ImageRow: ...
+    def stream(
+        self, image: ImageRow, start: int = 0, end: int | None = None, *, stores: Sequence[str] = ()
+    ) -> ContentStream: ...
     def usage(self, owner: str) -> UsageRow: ...
     def deactivate(self, image_id: ImageId) -> None: ...
     def reactivate(self, image_id: ImageId) -> None: ...

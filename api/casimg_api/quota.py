@@ -16,14 +16,25 @@ def size_limits(call: Call) -> list[SizeLimit]:
     return limits_of(call.registry, call.config.data, call.caller.project_id)
 
 
-def limits_of(registry: RegistryPort, data: DataConfig, project: str | None) -> list[SizeLimit]:
-    """Return what new data of a project must stay within, as it is at this moment."""
-    limits = [SizeLimit(data.image_size_cap, partial(_too_large, data.image_size_cap))]
+def limits_of(registry: RegistryPort, data: DataConfig, project: str | None, store_count: int = 1) -> list[SizeLimit]:
+    """Return what new data of a project must stay within, as it is at this moment.
+
+    Args:
+        store_count: stores that they go to; each copy counts.
+    """
+    cap = SizeLimit(data.image_size_cap, partial(_too_large, data.image_size_cap))
+    return [cap, *copy_limits_of(registry, data, project, store_count)]
+
+
+def copy_limits_of(
+    registry: RegistryPort, data: DataConfig, project: str | None, store_count: int = 1
+) -> list[SizeLimit]:
+    """Return what one more copy of data that are there must stay within."""
     quota = binary_size(data.user_storage_quota)
-    if quota and project is not None:
-        left = max(0, quota - registry.usage(project).size)
-        limits.append(SizeLimit(left, partial(_over_quota, left)))
-    return limits
+    if not quota or project is None:
+        return []
+    left = max(0, quota - registry.usage(project).size) // store_count
+    return [SizeLimit(left, partial(_over_quota, left))]
 
 
 def _too_large(size_max: int, size: int) -> str:

@@ -1,4 +1,7 @@
-"""The WSGI server behind `casimg serve`; nothing else knows which one it is (docs/decisions/0005-wsgi-server.md)."""
+"""The WSGI server behind `casimg serve`; nothing but `server_body.py` knows which one it is.
+
+docs/decisions/0005-wsgi-server.md says why it is this one.
+"""
 
 import socket
 import struct
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from casimg_api.server_body import LargeReads
 from casimg_api.stopping import stop_all
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 self.cfg.set(name, value)
 
     def load(self) -> "WSGIApplication":
-        return self._make()
+        return LargeReads(self._make())
 
 
 def serve(

@@ -1,6 +1,6 @@
 """`/v2/tasks`, for administrators, and `/v2/images/{id}/tasks`: what is done in the background, and what became of it.
 
-Tasks are made by what works in the background, such as an import; none is made here, so `POST /tasks` is not allowed.
+Tasks are entered by whoever has something done: `image_import`, and `task_creation` for `POST /tasks`.
 """
 
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ _FILTERS: Final = ("id", "type", "status", "owner", "image_id", "user_id", "requ
 
 def index(call: Call) -> None:
     """GET /tasks, by pages."""
-    _enforce(call)
+    enforce_access(call)
     fields = query(call.req)
     asked = dict(fields)
     if asked.get("sort_dir", "desc") not in ("asc", "desc"):
@@ -59,24 +59,13 @@ def index(call: Call) -> None:
 
 def show(call: Call, task_id: str) -> None:
     """GET /tasks/{id}."""
-    _enforce(call)
-    row = call.tasks.show(task_id, call.caller.viewer)
-    said = {"image_id": row.image_id, "request_id": row.request_id, "user_id": row.user_id}
-    send_json(
-        call,
-        {
-            **_stub(row),
-            **{name: value for name, value in said.items() if value},
-            "input": row.input,
-            "result": row.result,
-            "message": row.message,
-        },
-    )
+    enforce_access(call)
+    send_json(call, task_view(call.tasks.show(task_id, call.caller.viewer)))
 
 
 def delete(call: Call, task_id: str) -> None:  # noqa: ARG001 - named by the path
     """DELETE /tasks/{id}: tasks go by themselves."""
-    _enforce(call)
+    enforce_access(call)
     raise HttpError(
         405,
         "This operation is currently not permitted on Glance Tasks. They are auto deleted after reaching the time "
@@ -93,8 +82,25 @@ def of_image(call: Call, image_id: str) -> None:
     send_json(call, {"tasks": [_record(task) for task in found]})
 
 
-def _enforce(call: Call) -> None:
+def enforce_access(call: Call) -> None:
+    """Raise 403 unless the caller may ask for tasks."""
     call.policy.enforce(call.caller, "tasks_api_access", {})
+
+
+def task_path(task_id: str) -> str:
+    return f"/v2/tasks/{task_id}"
+
+
+def task_view(row: TaskRow) -> dict[str, Any]:
+    """Return a task with all that is told of it."""
+    said = {"image_id": row.image_id, "request_id": row.request_id, "user_id": row.user_id}
+    return {
+        **_stub(row),
+        **{name: value for name, value in said.items() if value},
+        "input": row.input,
+        "result": row.result,
+        "message": row.message,
+    }
 
 
 def _stub(row: TaskRow) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def _stub(row: TaskRow) -> dict[str, Any]:
         "owner": row.owner,
         "created_at": time_text(row.created_at),
         "updated_at": time_text(row.updated_at),
-        "self": f"/v2/tasks/{row.id}",
+        "self": task_path(row.id),
         "schema": "/v2/schemas/task",
     }
     return view if row.expires_at is None else {**view, "expires_at": time_text(row.expires_at)}

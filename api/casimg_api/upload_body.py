@@ -7,16 +7,19 @@ the client wait, not the memory grow.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from casimg_api.errors import HttpError
 from casimg_api.inspection import FormatRefusedError, Inspection
 
 PART_SIZE_MAX: Final = 256 << 10
-"""Several parts wait for the hashes: with small ones many uploads at once stay small."""
+_READ_SIZE_MAX: Final = 1 << 20
+"""So much may come before limits are looked at."""
 _DRAIN_SIZE_MAX: Final = 1 << 30
 _DRAIN_TIME_MAX_S: Final = 20.0
 _DRAIN_PART_SIZE: Final = 256 << 10
+
+T = TypeVar("T")
 
 
 class ReadsBytes(Protocol):
@@ -53,6 +56,7 @@ class UploadBody:
 
     def __init__(self, stream: ReadsBytes, length: int | None) -> None:
         self._stream = stream
+        self._readinto: Callable[[memoryview], int] | None = getattr(stream, "readinto", None)
         self._length = length
         self._limits: Sequence[SizeLimit] = ()
         self._inspection: Inspection | None = None
@@ -73,12 +77,23 @@ class UploadBody:
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end. Raises: ClientGoneError, HttpError 413."""
         part = self._next(min(size, PART_SIZE_MAX))
+        self._see(memoryview(part))
+        return part
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Put bytes into a buffer and return how many, 0 at the end. Raises: ClientGoneError, HttpError 413."""
+        count = self._next_into(buffer[:_READ_SIZE_MAX])
+        self._see(buffer[:count])
+        return count
+
+    def _see(self, part: memoryview) -> None:
+        if not len(part):
+            return
         self.size += len(part)
         for limit in self._limits:
             limit.check(self.size)
-        if self._inspection is not None and part:
+        if self._inspection is not None:
             self._inspection.feed(part)
-        return part
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(lambda: self.read(PART_SIZE_MAX), b"")
@@ -107,17 +122,30 @@ class UploadBody:
             return
 
     def _next(self, size: int) -> bytes:
-        if self._ended:
-            return b""
+        part = self._ask(size, self._stream.read)
+        return part or b""
+
+    def _next_into(self, buffer: memoryview) -> int:
+        readinto = self._readinto
+        if readinto is None:
+            part = self._next(len(buffer))
+            buffer[: len(part)] = part
+            return len(part)
+        return self._ask(len(buffer), lambda size: readinto(buffer[:size])) or 0
+
+    def _ask(self, size: int, read: Callable[[int], T]) -> T | None:
+        """Return what the server gives for at most so many bytes; None or nothing at the end."""
         if self._length is not None:
             size = min(size, self._length - self.size)
+        if self._ended:
+            return None
         try:
-            part = self._stream.read(size) if size else b""
+            found = read(size) if size else None
         except Exception as error:  # each server has errors of its own for a connection that breaks
             self._ended = True
             raise ClientGoneError(f"after {self.size} bytes: {error}") from error
-        if not part:
+        if not found:
             self._ended = True
             if self._length is not None and self.size < self._length:
                 raise ClientGoneError(f"after {self.size} of {self._length} bytes")
-        return part
+        return found

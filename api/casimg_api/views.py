@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from casimg.catalog import ImageRow, MemberRow
-from casimg_api.config import StoreConfig
+from casimg_api.stores import Stores
 
 HASH_ALGORITHM: Final = "sha512"
 HIDDEN_PROPERTIES: Final = frozenset({"os_glance_stage_host", "os_glance_hash_op_host"})
@@ -20,7 +20,7 @@ def image_path(image_id: str) -> str:
     return f"/v2/images/{image_id}"
 
 
-def image_view(row: ImageRow, store: StoreConfig) -> dict[str, Any]:
+def image_view(row: ImageRow, stores: Stores) -> dict[str, Any]:
     """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them."""
     path = image_path(row.id)
     multihash = row.hashes.get(HASH_ALGORITHM)
@@ -49,8 +49,8 @@ def image_view(row: ImageRow, store: StoreConfig) -> dict[str, Any]:
         "file": f"{path}/file",
         "schema": "/v2/schemas/image",
     }
-    if store.multi_store and row.status in ("active", "deactivated"):
-        view["stores"] = store.id
+    if stores.is_shown and (names := stores.names_of(row)):
+        view["stores"] = ",".join(names)
     return view
 
 

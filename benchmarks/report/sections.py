@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from benchmarks.report.glance import glance_section
 from benchmarks.report.goals import verdicts
 from benchmarks.report.results import OURS, Results, Row, is_dedup, number, rows_of
 from benchmarks.report.tables import escape, format_value, markdown, table, title_of
@@ -20,9 +21,11 @@ EXPECTED: Final = {
     "random_reads": "random reads",
     "small_images": "many small images",
     "servers": "WSGI servers under the HTTP service",
+    "glance": "casimg beside Glance",
 }
 """Result files that the report knows, and what they are about."""
 
+_OWN_SECTIONS: Final = ("peers", "chunkers", "micro", "glance")
 _NO_STAGE: Final = "-"  # of a peer that could not even begin
 _REMARK_MAX: Final = 120
 
@@ -52,6 +55,7 @@ _RUN: Final = """## Run them yourself
     make bench          # everything, on the full family of images: hours, and tens of GiB of disk
     make bench-small    # the same on small images, into .bench/: minutes; this file stays as it is
     make bench-peers    # the peers only
+    make bench-glance   # casimg beside Glance's released package: ten minutes
     python -m benchmarks.suite --only chunkers micro
     python -m benchmarks.chunkers my-image.raw another.raw
 
@@ -81,8 +85,9 @@ def report(results: Results, plots: Plots) -> str:
         _peers(results, plots),
         _chunkers(results, plots),
         _micro(results),
+        glance_section(results),
     ]
-    parts += [_generic(results, plots, name) for name in EXPECTED if name not in ("peers", "chunkers", "micro")]
+    parts += [_generic(results, plots, name) for name in EXPECTED if name not in _OWN_SECTIONS]
     parts += [_generic(results, plots, name) for name in results if name not in EXPECTED]
     parts += [_missing(results), _RUN, _origin(results)]
     return "\n".join(part.rstrip() + "\n" for part in parts if part)

@@ -13,7 +13,9 @@ cached_images = Table(
     Column("image_id", String(36), primary_key=True, index=True),
     Column("state", String(8), nullable=False),
     CheckConstraint("state IN ('queued', 'cached')", name="state"),
+    # Of the image, and of that what its file takes: holes take nothing.
     Column("size", BigInteger, nullable=False),
+    Column("stored_size", BigInteger, nullable=False),
     Column("hits", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("accessed_at", BigInteger, nullable=False),

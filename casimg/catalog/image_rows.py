@@ -85,6 +85,8 @@ def image_row(
         tags=tags,
         hashes=hashes or {},
         registered=row.registered,
+        # There is one backend.
+        stores=("local",) if row.content_id is not None and row.status in STORED_STATUSES else (),
     )
 
 

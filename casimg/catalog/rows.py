@@ -191,6 +191,8 @@ class ImageRow:
     """Of the content, by algorithm: "md5", "sha512"; empty when they were not computed."""
     registered: bool = False
     """Made before its data: a save that fails leaves it queued."""
+    stores: tuple[str, ...] = ()
+    """Names of the backends that a stored image lies on; the one that is read first at the front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ class UsageRow:
     image_count: int
     """Not deleted, whether they have data or not."""
     size: int
-    """Of images with data; a content that several images share counts for each."""
+    """Of images with data; a content that several images share counts for each, and each copy on a backend counts."""
     uploading_count: int
     """Of those whose data are on their way, or kept aside for an import."""
     staged_size: int = 0

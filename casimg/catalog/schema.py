@@ -143,7 +143,7 @@ contents = Table(
     Column("created_at", BigInteger, nullable=False),
     # When its chunks were last looked at for how scattered they lie; NULL is never.
     Column("settled_at", BigInteger),
-    # Of one whose bytes lie elsewhere, NULL: it has no tree, and names no pack.
+    # Where its packs lie.
     Column("backend_id", Integer),
 )
 
@@ -231,18 +231,6 @@ image_members = Table(
     _one_of("status", *MEMBER_STATUSES),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-)
-
-image_copies = Table(
-    "image_copies",
-    metadata,
-    # Of an image on more than one backend: where it lies besides its own content.
-    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
-    Column("backend_id", Integer, ForeignKey("backends.backend_id"), primary_key=True, autoincrement=False),
-    Column("content_id", String(32), ForeignKey("contents.content_id"), nullable=False, index=True),
-    # Whose record on that backend is the copy's.
-    Column("session_id", String(32), nullable=False),
-    Column("created_at", BigInteger, nullable=False),
 )
 
 leases = Table(

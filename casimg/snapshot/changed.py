@@ -11,9 +11,10 @@ from casimg.assemble import ContentReader
 from casimg.constants import NODE_RADIX, SEGMENT_SIZE
 from casimg.formats.node import Leaf
 from casimg.ids import NodeId
-from casimg.ingest import CutSegment, Ingest, Taken
+from casimg.ingest import Ingest
 from casimg.manifest.shape import segment_count, segment_size
 from casimg.manifest.walk import Tree, leaf_ids, load_inner, load_leaf
+from casimg.segments import CutSegment, Taken
 from casimg.snapshot.recut import recut_segment
 from casimg.source import FileSource
 

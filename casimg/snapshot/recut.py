@@ -17,7 +17,7 @@ from itertools import accumulate
 from casimg.chunker import Chunker, chunk_ids, zero_prefix_size
 from casimg.constants import BLOCK_SIZE, HOLE_FLAG, ID_SIZE
 from casimg.formats.node import Leaf
-from casimg.ingest import CutSegment
+from casimg.segments import CutSegment
 
 ReadInto = Callable[[int, memoryview], None]
 """Fill the view with the disk's bytes at an offset of the segment."""

@@ -14,6 +14,7 @@ PASSED = HERE / "passed.txt"
 DOCUMENT = HERE.parents[1] / "docs" / "http-api.md"
 BEGIN, END = "<!-- of the last run -->\n", "<!-- end of the last run -->\n"
 PREFIX = "tempest.api.image."
+SDK_PREFIX = "openstack.tests.functional."
 
 
 def expected() -> list[str]:
@@ -24,6 +25,11 @@ def expected() -> list[str]:
 def write_expected(outcomes: Sequence[Outcome]) -> None:
     """Make the tests that passed those that must."""
     PASSED.write_text("".join(f"{outcome.test}\n" for outcome in outcomes if outcome.state == "passed"))
+
+
+def of_suite(outcomes: Sequence[Outcome], prefix: str) -> list[Outcome]:
+    """Return what became of the tests whose names begin so."""
+    return [outcome for outcome in outcomes if outcome.test.startswith(prefix)]
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[State, int]:
@@ -43,7 +49,10 @@ def write_json(
     document: dict[str, Any] = {
         "versions": dict(versions),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "counts": counts(outcomes),
+        "counts": {
+            "tempest": counts(of_suite(outcomes, PREFIX)),
+            "openstacksdk": counts(of_suite(outcomes, SDK_PREFIX)),
+        },
         "tests": tests,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
@@ -61,18 +70,22 @@ def told(outcomes: Sequence[Outcome], comparison: Comparison) -> str:
     lines += [f"new pass: {test}" for test in comparison.gained]
     if comparison.gained:
         lines.append("take the new ones over with: python -m tests.glance --write")
-    found = counts(outcomes)
-    lines.append(f"tempest: {found['passed']} passed, {found['failed']} failed, {found['skipped']} skipped")
+    for name, prefix in (("tempest", PREFIX), ("openstacksdk", SDK_PREFIX)):
+        if tests := of_suite(outcomes, prefix):
+            found = counts(tests)
+            lines.append(f"{name}: {found['passed']} passed, {found['failed']} failed, {found['skipped']} skipped")
     return "\n".join(lines)
 
 
 def tables(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
     """Return the part of the document that a run writes: numbers, and the tests that do not pass, by their reason."""
-    found = counts(outcomes)
+    tempest, sdk = of_suite(outcomes, PREFIX), of_suite(outcomes, SDK_PREFIX)
+    found, found_sdk = counts(tempest), counts(sdk)
     programs = ", ".join(f"{name} {version}" for name, version in versions.items() if not name.startswith("pytest"))
     lines = [
-        f"With {programs}: {found['passed']} of {len(outcomes)} tests of `{PREFIX.rstrip('.')}` pass, "
-        f"{found['failed']} fail, {found['skipped']} are skipped.",
+        f"With {programs}: {found['passed']} of {len(tempest)} tests of `{PREFIX.rstrip('.')}` pass, "
+        f"{found['failed']} fail, {found['skipped']} are skipped; of openstacksdk's own functional tests of images "
+        f"{found_sdk['passed']} of {len(sdk)} pass.",
         "",
         "| configuration | of casimg |",
         "|---|---|",
@@ -80,8 +93,8 @@ def tables(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
         "",
     ]
     for state, title in (
-        ("failed", "Failed, with the last line that tempest printed"),
-        ("skipped", "Skipped, as tempest says"),
+        ("failed", "Failed, with the last line that was printed"),
+        ("skipped", "Skipped, as they say"),
     ):
         by_reason: dict[str, list[str]] = {}
         for outcome in outcomes:

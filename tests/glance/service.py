@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,17 +18,27 @@ Settings = Mapping[str, Mapping[str, Any]]
 """Sections of a server's configuration."""
 
 
+OTHER_STORE = "spare"
+"""The repository's second backend; its name comes after that of the default one, as tempest's tests want it."""
+
+
+HAS_BACKENDS = importlib.util.find_spec("casimg.backends") is not None
+"""Whether the library can have several backends; until it can, what needs them is left out."""
+
+
 def make_repository(folder: Path, definitions: Path) -> Path:
-    """Make a repository in a folder, with the standard metadata definitions, as users do."""
+    """Make a repository of two backends in a folder, with the standard metadata definitions, as users do."""
     path = folder / "repository"
     casimg = [sys.executable, "-m", "casimg"]
     run_checked([*casimg, "init", path], folder, clean_environ())
+    if HAS_BACKENDS:
+        run_checked([*casimg, "backend", "add", path, OTHER_STORE, folder / OTHER_STORE], folder, clean_environ())
     run_checked([*casimg, "--repo", path, "metadefs", "load", definitions], folder, clean_environ())
     return path
 
 
-def config_text(repository: Path, identity: Keystone, settings: Settings) -> str:
-    """Return a configuration of the server with Keystone, and with settings."""
+def config_text(repository: Path, identity: Keystone, *settings: Settings) -> str:
+    """Return a configuration of the server with Keystone, and with settings; the last word counts."""
     sections: dict[str, dict[str, Any]] = {
         "repository": {"path": str(repository)},
         "auth": {"mode": "keystone"},
@@ -44,8 +55,9 @@ def config_text(repository: Path, identity: Keystone, settings: Settings) -> str
             "service_token_roles_required": True,
         },
     }
-    for name, options in settings.items():
-        sections.setdefault(name, {}).update(options)
+    for one in settings:
+        for name, options in one.items():
+            sections.setdefault(name, {}).update(options)
     # JSON's texts, numbers, booleans and lists of them are TOML as well.
     return "".join(
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())

@@ -1,7 +1,7 @@
 """The whole site on loopback: Keystone, two casimg servers on one repository, a web server."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.glance.identity import PEOPLE, Keystone, furnish, keystone, password_of
 from tests.glance.install import REGION, Programs
-from tests.glance.service import Settings, config_text, make_repository, serving
+from tests.glance.service import HAS_BACKENDS, Settings, config_text, make_repository, serving
 from tests.glance.suite import REMOTE_SERVICE
 from tests.glance.web import serving_files
 from tests.servers.processes import free_port
@@ -35,16 +35,21 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     @contextmanager
-    def images(self, name: str, settings: Settings) -> Iterator[None]:
-        """Run casimg with settings until the end of the block, as two servers on one repository."""
+    def images(self, name: str, settings: Settings, own_folders: Sequence[tuple[str, str]] = ()) -> Iterator[None]:
+        """Run casimg with settings until the end of the block, as two servers on one repository.
+
+        Args:
+            own_folders: section and key of settings that name a folder, another one for each server.
+        """
         fetched = {"allowed_ports": [self.web_port, self.port], "allowed_networks": ["127.0.0.0/8"]}
-        imports = {"enabled_import_methods": ["glance-direct", "web-download", "glance-download"]}
+        methods = ["glance-direct", "web-download", "glance-download", *(["copy-image"] if HAS_BACKENDS else [])]
+        imports = {"enabled_import_methods": methods}
         always: Settings = {"image_import": imports, "import_filtering_opts": fetched}
-        config = config_text(self.repository, self.identity, {**always, **settings})
-        with (
-            serving(self.folder, f"casimg-{name}", config, self.port),
-            serving(self.folder, f"casimg-{name}-remote", config, self.remote_port),
-        ):
+        with ExitStack() as stack:
+            for server, port in ((f"casimg-{name}", self.port), (f"casimg-{name}-remote", self.remote_port)):
+                own = {section: {key: str(self.folder / f"{server}-{key}")} for section, key in own_folders}
+                config = config_text(self.repository, self.identity, always, settings, own)
+                stack.enter_context(serving(self.folder, server, config, port))
             yield
 
     def described(self, programs: Programs) -> Path:

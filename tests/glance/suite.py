@@ -1,36 +1,47 @@
 """tempest's tests of the Image API against a running site, in one or more ways of configuring it."""
 
-import json
-import os
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_type_hints
 
+from casimg_api.config import Config
 from tests.glance.identity import Keystone
-from tests.glance.install import ADMIN_PASSWORD, HERE, REGION, Programs, clean_environ, ini
-from tests.glance.outcomes import Outcome, outcomes_of
-from tests.glance.service import Settings
-from tests.servers.processes import ending_with_us, run_checked, tail
+from tests.glance.install import ADMIN_PASSWORD, REGION, Programs, clean_environ, ini
+from tests.glance.outcomes import Outcome
+from tests.glance.service import HAS_BACKENDS, OTHER_STORE, Settings
+from tests.glance.stestr import run_stestr
 
 REMOTE_SERVICE = "image_remote"
 """Type of the service whose endpoint is a second server on the same repository."""
-TIMEOUT_S = 1800
+_OF_OTHERS = (
+    "ListUserImages|Caching|Location|Store|CopyImages|HashCalc|Dependency|ImagesFormat|image_tasks_create|bad_url"
+)
+"""Tests that want another configuration than the usual one, or what is not here."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A configuration of casimg, what tempest is told of it, and the tests that are run with it."""
+    """A configuration of casimg, what tempest is told of it, and the tests that are run with it.
+
+    Args:
+        own_folders: settings that name a folder, another one for each server.
+        has_clients: whether the clients' own tests run with it; they want as much as possible switched on.
+        small: the tests of a small run, none of which is skipped with this configuration; empty leaves it out.
+    """
 
     name: str
     about: str
     settings: Settings = field(default_factory=dict)
+    own_folders: Sequence[tuple[str, str]] = ()
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     regex: str = r"^tempest\.api\.image\."
+    has_clients: bool = False
+    small: str = ""
 
 
 PROFILES = (
-    Profile("usual", "as shipped"),
+    Profile("usual", "as shipped", small=rf"^tempest\.api\.image\.(?!.*({_OF_OTHERS}))"),
     Profile(
         "unchecked",
         "image data that are not of the declared disk format are let in, as these tests send them",
@@ -40,11 +51,64 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository is shown as one of several stores (`store.multi_store`)",
+        "the repository's two backends are shown as stores (`store.multi_store`), equal ones",
         settings={"store": {"multi_store": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
+        has_clients=True,
+        small=r"^tempest\.api\.image\..*(CopyImages|bad_url|MultiStoresI|BasicOperations)",
+    ),
+    Profile(
+        "weights",
+        "stores of different weights",
+        settings={"store": {"multi_store": True}, f"stores.{OTHER_STORE}": {"weight": 5}},
+        options={"image-feature-enabled": {"store_weight_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*StoreWeight",
+    ),
+    Profile(
+        "cache",
+        "each server has a cache of images (`cache.image_cache_dir`)",
+        own_folders=(("cache", "image_cache_dir"),),
+        options={"image": {"image_caching_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*ImageCaching",
+    ),
+    Profile(
+        "locations",
+        "clients see and set locations (`images.show_multiple_locations`), also on web servers (`http_store`)",
+        settings={"images": {"show_multiple_locations": True}, "http_store": {"enabled": True}},
+        options={"image-feature-enabled": {"manage_locations": "true", "http_store_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*(Location|HashCalculation)",
+    ),
+    Profile(
+        "stores-http",
+        "web servers are a store beside the two backends",
+        settings={"store": {"multi_store": True}, "http_store": {"enabled": True}},
+        options={"image-feature-enabled": {"http_store_enabled": "true"}},
+        regex=r"^tempest\.api\.image\..*(LocationImport|HashCalculation|Stores)",
+    ),
+    Profile(
+        "unhashed",
+        "the same, and data on web servers are not hashed (`images.do_secure_hash` is off)",
+        settings={
+            "store": {"multi_store": True},
+            "http_store": {"enabled": True},
+            "images": {"do_secure_hash": False},
+        },
+        options={"image-feature-enabled": {"http_store_enabled": "true", "do_secure_hash": "false"}},
+        regex=r"^tempest\.api\.image\..*LocationImport",
     ),
 )
+
+
+def is_possible(profile: Profile) -> bool:
+    """Tell whether casimg has all keys of a profile's settings."""
+    kinds = get_type_hints(Config)
+    wanted = {(name, key) for name, options in profile.settings.items() for key in options} | set(profile.own_folders)
+    sections = {item.name for item in fields(Config)}
+    return all(
+        (name.startswith("stores.") and HAS_BACKENDS)
+        or (name in sections and key in {item.name for item in fields(kinds[name])})
+        for name, key in wanted
+    )
 
 
 def tempest_conf(folder: Path, identity: Keystone, web_url: str, options: Mapping[str, Mapping[str, str]]) -> str:
@@ -95,31 +159,5 @@ def run_suite(
     work = folder / f"tempest-{profile.name}"
     work.mkdir()
     (work / "tempest.conf").write_text(tempest_conf(work, identity, web_url, profile.options))
-    where = run_checked([programs.python, "-c", "import tempest; print(tempest.__path__[0])"], work, clean_environ())
-    package = Path(where.strip())
-    stestr_conf = {"test_path": str(package / "api" / "image"), "top_dir": str(package.parent)}
-    # A class makes its users once, so its tests stay in one process.
-    (work / ".stestr.conf").write_text(ini({"DEFAULT": {**stestr_conf, "group_regex": r"([^\.]*\.)*"}}))
-    environ = clean_environ(
-        TEMPEST_CONFIG_DIR=str(work),
-        TEMPEST_CONFIG="tempest.conf",
-        PYTHON=str(programs.python),
-        PATH=f"{programs.bin}{os.pathsep}{os.environ.get('PATH', '')}",
-    )
-    stestr = programs.bin / "stestr"
-    regex = regex or profile.regex
-    run_checked([stestr, "init"], work, environ)
-    listed = [line for line in run_checked([stestr, "list", regex], work, environ).split() if "." in line]
-    if not listed:
-        raise SystemExit(f"tempest has no test that is called {regex}")
-    stream, errors = work / "subunit", work / "errors"
-    command = ending_with_us([stestr, "run", "--subunit", "--concurrency", "2", regex])
-    with stream.open("wb") as output, errors.open("wb") as messages:
-        words = [str(word) for word in command]
-        subprocess.run(words, stdout=output, stderr=messages, cwd=work, env=environ, check=False, timeout=TIMEOUT_S)
-    with stream.open("rb") as source:
-        script = [str(programs.python), "-P", str(HERE / "subunit_json.py")]
-        lines = subprocess.run(script, stdin=source, capture_output=True, text=True, env=environ, check=False)
-    if lines.returncode or not lines.stdout:
-        raise SystemExit(f"tempest did not run:\n{lines.stderr}{tail(errors)}")
-    return outcomes_of(listed, (json.loads(line) for line in lines.stdout.splitlines()))
+    environ = clean_environ(TEMPEST_CONFIG_DIR=str(work), TEMPEST_CONFIG="tempest.conf")
+    return run_stestr(programs, work, "tempest", "api/image", environ, regex or profile.regex)

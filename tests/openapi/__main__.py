@@ -41,7 +41,13 @@ class Way:
 
 
 WAYS = (
-    Way("none", f'[auth]\nmode = "none"\n[store]\nmulti_store = true\n[image_import]\n{LISTS}\n{FORMATS}', "", CHECKS),
+    Way(
+        "none",
+        f'[auth]\nmode = "none"\n[store]\nmulti_store = true\n[image_import]\n{LISTS}\n{FORMATS}'
+        '[cache]\nimage_cache_dir = "cache"\n',
+        "",
+        CHECKS,
+    ),
     Way("member", FORMATS, "alice-token", (*CHECKS, "ignored_auth")),
 )
 """Data of any kind are let in, so that the requests come further than the inspection."""

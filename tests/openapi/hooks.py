@@ -125,7 +125,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         _used[case_id] = "namespace"
     if "task_id" in parts:
         parts["task_id"] = _made.setdefault("task", task())
-    known = {"member_id": "p-bob", "tag_value": "tag", "store_id": "casimg", "property_name": "p", "object_name": "o"}
+    known = {"member_id": "p-bob", "tag_value": "tag", "store_id": "local", "property_name": "p", "object_name": "o"}
     for name, value in {**known, "tag_name": "t", "resource_type": "r"}.items():
         if name in parts and turn % 2 == 0:
             parts[name] = value

@@ -10,7 +10,8 @@ from casimg.constants import BLOCK_SIZE, FRAME_PLAIN_TARGET, HOLE_FLAG, ID_SIZE,
 from casimg.formats import frame
 from casimg.formats.frame import decode_frame, encode_frame
 from casimg.ids import chunk_id
-from casimg.ingest import CutSegment, _encode
+from casimg.ingest import _encode
+from casimg.segments import CutSegment
 
 entry = st.tuples(st.booleans(), st.integers(1, 12)).map(lambda drawn: (drawn[0], drawn[1] * 2 * BLOCK_SIZE))
 

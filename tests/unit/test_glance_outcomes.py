@@ -87,11 +87,18 @@ def test_comparison() -> None:
 
 def test_what_is_told() -> None:
     """A failure is told once, with its reason, a new pass by name, and then the numbers."""
-    outcomes = [Outcome("a", "failed", "E"), Outcome("b", "failed", "F"), Outcome("c", "passed")]
-    text = told(outcomes, compared(outcomes, ["a"]))
-    assert text.splitlines()[:3] == ["lost: a: failed: E", "failed: b: F", "new pass: c"]
-    assert text.endswith("tempest: 1 passed, 2 failed, 0 skipped")
-    assert counts(outcomes) == {"passed": 1, "failed": 2, "skipped": 0}
+    prefix = "tempest.api.image."
+    outcomes = [
+        *(Outcome(f"{prefix}a", "failed", "E"), Outcome(f"{prefix}b", "failed", "F"), Outcome(f"{prefix}c", "passed")),
+        Outcome("openstack.tests.functional.d", "passed"),
+    ]
+    text = told(outcomes, compared(outcomes, [f"{prefix}a", "openstack.tests.functional.d"]))
+    assert text.splitlines()[:3] == [f"lost: {prefix}a: failed: E", f"failed: {prefix}b: F", f"new pass: {prefix}c"]
+    assert text.splitlines()[-2:] == [
+        "tempest: 1 passed, 2 failed, 0 skipped",
+        "openstacksdk: 1 passed, 0 failed, 0 skipped",
+    ]
+    assert counts(outcomes) == {"passed": 2, "failed": 2, "skipped": 0}
 
 
 def test_the_tables_of_the_document() -> None:
@@ -100,8 +107,10 @@ def test_the_tables_of_the_document() -> None:
         Outcome("tempest.api.image.x.C.a", "skipped", "no|volumes"),
         Outcome("tempest.api.image.x.C.b", "skipped", "no|volumes"),
         Outcome("tempest.api.image.x.C.c", "passed"),
+        Outcome("openstack.tests.functional.y.D.d", "passed"),
     ]
     text = tables(outcomes, {"tempest": "47.0.0", "pytest": "8"})
     assert "| `x.C.a`<br>`x.C.b` | no/volumes |" in text
     assert "With tempest 47.0.0: 1 of 3 tests" in text
+    assert "of openstacksdk's own functional tests of images 1 of 1 pass" in text
     assert "x.C.c" not in text

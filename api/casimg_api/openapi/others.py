@@ -139,7 +139,7 @@ OPERATIONS: Final[Operations] = {
     "PUT /v2/cache/{image_id}": Operation("Have an image cached soon.", {202: Answer("It waits.")}),
     "DELETE /v2/cache/{image_id}": Operation("Take an image out of the cache.", DONE),
     "GET /v2/cache/nodes/{image_id}": Operation(
-        "Servers that have an image cached.", {200: Answer("Servers.", ANY)}, errors=(409,)
+        "Servers that have an image cached.", {200: Answer("Their names.", several(TEXT))}, errors=(409,)
     ),
     "POST /v2/cache/clean": Operation("Remove what the cache left behind.", {200: Answer("Done."), **DONE}),
     "POST /v2/cache/prune": Operation(

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from casimg.catalog import cache_schema, location_schema, metadef_schema, task_schema, upkeep_schema  # noqa: F401 - their tables join the metadata
+from casimg.catalog import cache_schema, metadef_schema, task_schema  # noqa: F401 - their tables join the metadata
 from casimg.catalog.schema import metadata
 
 connection = context.config.attributes["connection"]

@@ -30,7 +30,7 @@ limit_param_default = 2
 api_limit_max = 3
 [store]
 multi_store = true
-id = "fast"
+[stores.local]
 store_description = "packs"
 weight = 7
 [cors]
@@ -66,13 +66,13 @@ def test_versions_of_many_stores(other: Site) -> None:
 
 def test_stores(other: Site) -> None:
     """The backend is a store: told with `true` as a text, in detail to administrators, named when images are made."""
-    told = {"id": "fast", "description": "packs", "default": "true"}
+    told = {"id": "local", "description": "packs", "default": "true"}
     assert other.alice.get("/v2/info/stores").json == {"stores": [told]}
     assert other.alice.get("/v2/info/stores/detail").status == 403
-    detail = {**told, "type": "casimg", "weight": 7, "properties": {}}
+    detail = {**told, "type": "file", "weight": 7, "properties": {"thin_provisioning": True}}
     assert other.admin.get("/v2/info/stores/detail").json == {"stores": [detail]}
     made = other.alice.post("/v2/images", {})
-    assert made.header("OpenStack-image-store-ids") == "fast"
+    assert made.header("OpenStack-image-store-ids") == "local"
     assert "stores" not in made.json
 
 
@@ -80,9 +80,9 @@ def test_deleting_from_a_store(other: Site) -> None:
     """The last copy is never deleted from a store; other stores are 409, other images 404."""
     image = other.alice.image()["id"]
     assert other.admin.delete(f"/v2/stores/slow/{image}").status == 409
-    assert other.admin.delete("/v2/stores/fast/none").status == 404
-    assert other.alice.delete(f"/v2/stores/fast/{image}").status == 403
-    assert other.admin.delete(f"/v2/stores/fast/{image}").status == 409
+    assert other.admin.delete("/v2/stores/local/none").status == 404
+    assert other.alice.delete(f"/v2/stores/local/{image}").status == 403
+    assert other.admin.delete(f"/v2/stores/local/{image}").status == 409
 
 
 def test_formats_and_quotas(other: Site) -> None:

@@ -101,14 +101,16 @@ def test_a_task_is_told(client: Client, repository: Repository) -> None:
 
 
 def test_only_administrators_ask(client: Client, repository: Repository) -> None:
-    """Members are refused, whatever they ask; nobody makes or deletes a task."""
+    """Members are refused, whatever they ask, also to have something done; nobody deletes a task."""
     task = repository.tasks().create(NewTask("import", "p-alice"))
     for who in ("alice", "reader", "nobody"):
         for method, path in (("GET", "/v2/tasks"), ("GET", f"/v2/tasks/{task.id}"), ("DELETE", f"/v2/tasks/{task.id}")):
             assert client.as_(who).call(method, path).status == 403
+        # Refused before anything of the body is looked at.
+        assert client.as_(who).post("/v2/tasks", {"type": "import", "input": {}}).status == 403
+        assert client.as_(who).post("/v2/tasks", []).status == 403
     admin = client.as_("admin")
     assert admin.delete(f"/v2/tasks/{task.id}").status == 405
-    assert admin.post("/v2/tasks", {"type": "import", "input": {}}).status == 405
     assert admin.get("/v2/tasks/7f0c3c2e-0000-4000-8000-000000000001").status == 404
     assert admin.get("/v2/tasks/%00").status in (400, 404)
 

@@ -228,11 +228,14 @@ def test_info(alice: Client, admin: Client) -> None:
 
 
 def test_cache_is_off(alice: Client, admin: Client) -> None:
-    """The cache is 403 for members and 404 for administrators."""
-    calls = [("GET", ""), ("DELETE", ""), ("PUT", "/x"), ("DELETE", "/x"), ("GET", "/nodes/x")]
+    """The cache is 403 for members and 404 for administrators; so is an image, when it is there."""
+    image_id = alice.image(name="x")["id"]
+    calls = [("GET", ""), ("DELETE", ""), ("PUT", f"/{image_id}"), ("DELETE", f"/{image_id}"), ("GET", "/nodes/x")]
     for method, suffix in [*calls, ("POST", "/clean"), ("POST", "/prune")]:
         assert alice.call(method, f"/v2/cache{suffix}").status == 403
         assert admin.call(method, f"/v2/cache{suffix}").status == 404
+    for method in ("PUT", "DELETE"):
+        assert alice.call(method, "/v2/cache/x").status == 404
 
 
 def test_tasks(alice: Client, admin: Client) -> None:

@@ -29,6 +29,9 @@ def test_sample_says_every_key() -> None:
     """Every key that there is stands in the sample, in its section."""
     document = uncommented()
     for section in fields(Config):
+        if section.name == "stores":  # its sections are named by whoever writes them
+            assert document["stores"] == {}
+            continue
         assert set(document[section.name]) == {item.name for item in fields(getattr(Config(), section.name))}
 
 
@@ -47,7 +50,10 @@ def test_sample_says_every_key() -> None:
         ("[auth]\nmode = 'tokens'\n", "auth.tokens_file"),
         ("[auth]\nmode = 'keystone'\n", "auth.keystone"),
         ("[auth]\nproject = ''\n", "auth.project"),
-        ("[store]\nid = 'a,b'\n", "store.id"),
+        ("[store]\nid = 'a'\n", "unknown key in [store]: id"),
+        ("[stores]\nfast = 1\n", "stores.fast must be a section"),
+        ("[stores.fast]\nwait = 1\n", "unknown key in [stores.fast]: wait"),
+        ("[stores.fast]\nweight = '1'\n", "stores.fast.weight must be of type int"),
         ("[server\n", "line 1"),
     ],
 )

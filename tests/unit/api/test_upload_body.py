@@ -94,3 +94,38 @@ def test_what_is_no_size(text: str) -> None:
     """Anything else is refused when the configuration is read."""
     with pytest.raises(ValueError, match="is no size"):
         binary_size(text)
+
+
+class Plain:
+    """A stream that can only be read by parts, as those of some servers."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO(b"123456GET /"), Plain(b"123456GET /")])
+def test_a_body_read_into_a_buffer(stream: io.BytesIO) -> None:
+    """Whether a server's stream can fill a buffer or not: the body ends at its length, and is held against limits."""
+    body = UploadBody(stream, 6)
+    body.look([SizeLimit(5, lambda size: f"{size} is too much")], Inspection("raw", FormatRules()))
+    buffer = memoryview(bytearray(4))
+    assert body.readinto(buffer) == 4
+    assert bytes(buffer) == b"1234"
+    with pytest.raises(HttpError) as caught:
+        body.readinto(buffer)
+    assert caught.value.explanation == "6 is too much"
+    body.drain()
+    assert body.readinto(buffer) == 0
+    assert body.size == 6
+    assert stream.read() == b"GET /"
+
+
+def test_a_body_that_is_cut_fills_no_buffer() -> None:
+    """A connection that ends too early is a client that is gone, also for those who bring a buffer."""
+    buffer = memoryview(bytearray(4))
+    for stream in (io.BytesIO(b"123"), Plain(b"123")):
+        body = UploadBody(stream, 5)
+        assert body.readinto(buffer) == 3
+        with pytest.raises(ClientGoneError):
+            body.readinto(buffer)
+        assert body.readinto(buffer) == 0

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, delete, insert, inspect, make_
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import casimg.catalog.migrate
-from casimg.catalog import Catalog, cache_schema, location_schema, metadef_schema, task_schema, upkeep_schema  # noqa: F401 - their tables join the metadata
+from casimg.catalog import Catalog, cache_schema, metadef_schema, task_schema  # noqa: F401 - their tables join the metadata
 from casimg.catalog.migrate import HEAD, REVISIONS
 from casimg.catalog.schema import metadata, packs, repo
 from casimg.errors import CatalogDamagedError, ConfigError, NewerFormatError, RepositoryError

@@ -314,12 +314,12 @@ def test_there_is_no_second_store(serve: Serve) -> None:
     method = {"name": "web-download", "uri": "http://does-not.invalid/image"}
     assert ask_import(served, image_id, {"name": "copy-image"}).status == 409
     assert ask_import(served, image_id, method, stores=["other"]).status == 409
-    assert ask_import(served, image_id, method, stores=["casimg"], all_stores=True).status == 400
-    assert ask_import(served, image_id, method, stores=["casimg"]).status == 202
+    assert ask_import(served, image_id, method, stores=["local"], all_stores=True).status == 400
+    assert ask_import(served, image_id, method, stores=["local"]).status == 202
     assert ended(served, image_id)["status"] == "failure"
-    assert served.show(image_id)[FAILED] == "casimg"
+    assert served.show(image_id)[FAILED] == "local"
     assert served.upload(image_id, DATA).status == 204
-    assert ask_import(served, image_id, {"name": "copy-image"}, stores=["casimg"]).status == 400
+    assert ask_import(served, image_id, {"name": "copy-image"}, stores=["local"]).status == 400
     assert ask_import(served, image_id, {"name": "copy-image"}, all_stores=True).status == 202
     assert ask_import(served, image_id, method).status == 409
 

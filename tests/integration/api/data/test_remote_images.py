@@ -12,7 +12,9 @@ from casimg.ids import ImageId
 from casimg.registry import ImageRow, NewEntry, Viewer
 from casimg.repository import Repository
 from casimg_api.config import Config
-from casimg_api.importing import LOCK, Imports, Job
+from casimg_api.import_data import Job
+from casimg_api.import_marks import LOCK
+from casimg_api.importing import Imports
 from casimg_api.remote_images import RemoteImage
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
@@ -39,7 +41,7 @@ def bring(here: Repository, remote: Server, image_id: str) -> tuple[ImageRow, Ta
     )
     task = tasks.create(NewTask("api_image_import", None, image_id=row.id))
     url = f"http://127.0.0.1:{remote.port}/v2/images/{image_id}"
-    job = Job(row.id, task.id, None, None, "", RemoteImage(url, "token"))
+    job = Job("glance-download", row.id, task.id, None, ("local",), remote=RemoteImage(url, "token"))
     imports.lock(job, "queued")
     imports.begin(job)
     give_up_s = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""More than one backend: where a content lies, and further copies of an image."""
+"""Where a content lies, and on which backend an object without a row was found."""
 
 from typing import Any
 
@@ -16,20 +16,6 @@ _MYSQL_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "ut
 def upgrade() -> None:
     op.add_column("contents", sa.Column("backend_id", sa.Integer(), nullable=True))
     op.execute("UPDATE contents SET backend_id = (SELECT MIN(backend_id) FROM backends)")
-    op.create_table(
-        "image_copies",
-        sa.Column("image_id", sa.String(length=36), nullable=False),
-        sa.Column("backend_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("content_id", sa.String(length=32), nullable=False),
-        sa.Column("session_id", sa.String(length=32), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_image_copies_image_id")),
-        sa.ForeignKeyConstraint(["backend_id"], ["backends.backend_id"], name=op.f("fk_image_copies_backend_id")),
-        sa.ForeignKeyConstraint(["content_id"], ["contents.content_id"], name=op.f("fk_image_copies_content_id")),
-        sa.PrimaryKeyConstraint("image_id", "backend_id", name=op.f("pk_image_copies")),
-        **_MYSQL_OPTIONS,
-    )
-    op.create_index(op.f("ix_image_copies_content_id"), "image_copies", ["content_id"], unique=False)
     # What it had is found again by the next collection.
     op.drop_table("orphans")
     op.create_table(
@@ -51,5 +37,4 @@ def downgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_orphans")),
         **_MYSQL_OPTIONS,
     )
-    op.drop_table("image_copies")
     op.drop_column("contents", "backend_id")
