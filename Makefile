@@ -19,6 +19,7 @@ help:
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
 	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
 	@echo "make test-glance-small             the part of it that needs one or two configurations, as CI runs it"
+	@echo "make test-openapi                  schemathesis: every operation of docs/openapi.json, under 3 minutes"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
 	@echo "make check                         ruff, mypy"
@@ -38,7 +39,7 @@ help:
 	@echo "make bench-images-small            the same, small, in a few minutes"
 	@echo "make bench-peers [PEERS=\"borg zstd\"] casimg and its peers on the same images; installs them below .bench"
 	@echo "make bench-glance [IMAGES=FOLDER]  casimg beside Glance's released package; installs it below .bench"
-	@echo "make docs                          write docs/cli.md anew"
+	@echo "make docs                          write docs/cli.md and docs/openapi.json anew"
 	@echo "make clean                         remove what these commands made"
 
 $(VENV)/pip.stamp:
@@ -81,6 +82,17 @@ test-glance: $(VENV)/test.stamp
 
 test-glance-small: $(VENV)/test.stamp
 	$(BIN)/python -m tests.glance --small
+
+# A venv of its own below .servers: schemathesis brings a plugin of pytest.
+OPENAPI := .servers/openapi
+$(OPENAPI)/pip.stamp: tests/openapi/requirements.txt
+	$(PYTHON) -m venv $(OPENAPI)
+	$(OPENAPI)/bin/python -m pip install --quiet -r tests/openapi/requirements.txt
+	@touch $@
+
+.PHONY: test-openapi
+test-openapi: $(VENV)/test.stamp $(OPENAPI)/pip.stamp
+	$(BIN)/python -m tests.openapi
 
 # Without root, power cuts and full disks are left out, and the summary says so.
 MINUTES ?= 10
@@ -179,8 +191,9 @@ GLANCE_OPTIONS ?=
 bench-glance: $(VENV)/test.stamp bytecode
 	$(BIN)/python -m benchmarks.glance $(if $(IMAGES),--images $(IMAGES)) $(GLANCE_OPTIONS)
 
-docs: $(VENV)/run.stamp
+docs: $(VENV)/test.stamp
 	$(BIN)/python -m casimg.cli.docs > docs/cli.md
+	$(BIN)/python -m casimg_api.openapi > docs/openapi.json
 
 clean:
 	rm -rf $(VENV) torture.json .demo .bench .servers build dist *.egg-info casimg/_native*.so native/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,6 +32,7 @@ from casimg_api import (
     tasks,
 )
 from casimg_api.access import AccessLog
+from casimg_api.answers import send_json
 from casimg_api.auth import guarded
 from casimg_api.caching import Caching, node_of
 from casimg_api.config import Config
@@ -40,9 +41,10 @@ from casimg_api.cors import Cors
 from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
+from casimg_api.openapi import document
 from casimg_api.policy import Policy
 from casimg_api.requests import check_path, check_text, has_body
-from casimg_api.routes import V2, Route
+from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
@@ -75,7 +77,17 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 """Every route below /v2: a module of handlers lists its own, and is added here."""
 
-EXTENSION_ROUTES: Final[tuple[Route, ...]] = (*extension_images.ROUTES, *extension_figures.ROUTES)
+
+def _describe(call: Call) -> None:
+    """GET /openapi.json: what this server takes and answers."""
+    send_json(call, document(call.config, ALL_ROUTES))
+
+
+EXTENSION_ROUTES: Final[tuple[Route, ...]] = (
+    *extension_images.ROUTES,
+    *extension_figures.ROUTES,
+    Route("GET", "/openapi.json", _describe, rejects_body=True, root=EXTENSION),
+)
 """Every route that Glance does not have."""
 ALL_ROUTES: Final = (*ROUTES, *EXTENSION_ROUTES)
 

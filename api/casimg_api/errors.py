@@ -37,6 +37,7 @@ EXPLANATIONS: Final[Mapping[int, str]] = {
     401: "This server could not verify that you are authorized to access the document you requested.",
     403: "Access was denied to this resource.",
     404: "The resource could not be found.",
+    405: "The method is not allowed for this resource.",
     409: "There was a conflict when trying to complete your request.",
     410: "This resource is no longer available. No forwarding address is given.",
     413: "The body of your request was too large for this server.",

@@ -243,3 +243,12 @@ def test_the_extension_is_like_the_rest(alice: Client) -> None:
     assert alice.as_("forged").get(f"{V1}/stats").status == 401
     media_type = {"Accept": "application/vnd.openstack.images-v2.1"}
     assert alice.call("GET", f"{V1}/usage", None, media_type).status == 200
+
+
+def test_the_description_is_served(alice: Client) -> None:
+    """Whoever has a token gets the description of the service; it has the path that it came from."""
+    answer = alice.get(f"{V1}/openapi.json")
+    assert (answer.status, answer.header("Content-Type")) == (200, "application/json")
+    assert answer.json["openapi"] == "3.1.0"
+    assert "get" in answer.json["paths"][f"{V1}/openapi.json"]
+    assert alice.as_(None).get(f"{V1}/openapi.json").status == 401

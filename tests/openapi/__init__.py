@@ -1,0 +1,1 @@
+"""schemathesis against a running service: every operation of its description, with all that may be sent."""
