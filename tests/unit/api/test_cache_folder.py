@@ -1,5 +1,6 @@
 """The folder of cached images: one writer at a time, nothing half written has a name, nothing of others is touched."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -107,6 +108,25 @@ def test_one_writer_at_a_time(folder: CacheFolder) -> None:
     begun.abandon()
     assert not folder.is_filled_now(IMAGE)
     assert fill(folder)
+
+
+def test_a_lock_that_is_given_up_meanwhile(folder: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening a lock's file and taking the lock another one ends and a third begins: still one writes."""
+    first = folder.begin(IMAGE, CONTENT, len(DATA))
+    assert first is not None
+    ending, third, really = [first], [], fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:
+        if ending:
+            ending.pop().abandon()
+            third.append(folder.begin(IMAGE, CONTENT, len(DATA)))
+        really(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert folder.begin(IMAGE, CONTENT, len(DATA)) is None
+    assert third[0] is not None
+    third[0].abandon()
+    assert names(folder) == []
 
 
 def test_how_long_one_fills(folder: CacheFolder) -> None:
