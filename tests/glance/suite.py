@@ -51,7 +51,7 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository's two backends are shown as stores (`store.multi_store`), equal ones",
+        "the repository's backends are shown as stores (`store.multi_store`)",
         settings={"store": {"multi_store": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
         has_clients=True,
