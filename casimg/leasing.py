@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
-from casimg.errors import CasimgError, ImageNotFoundError
+from casimg.errors import CasimgError, DataElsewhereError, ImageNotFoundError
 from casimg.ids import ContentId
 from casimg.wiring import Wiring
 
@@ -111,8 +111,10 @@ class ReadLease:
 def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
-    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
+    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile, DataElsewhereError.
     """
+    if image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     if image.status not in STORED_STATUSES or image.content_id is None:
         raise ImageNotFoundError(image.id)
     lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))

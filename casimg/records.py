@@ -16,7 +16,7 @@ from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, New
 from casimg.catalog import outbox as outbox_rows
 from casimg.catalog.changes import ImageBehind, OutdatedRecordError, image_behind, written
 from casimg.errors import CasimgError, CatalogBusyError, TryAgainError
-from casimg.formats.record import ContentRecord, ImageRecord, MemberRecord, TreeRecord, encode_record
+from casimg.formats.record import ContentRecord, ImageRecord, LocationRecord, MemberRecord, TreeRecord, encode_record
 from casimg.ids import ImageId, SessionId
 from casimg.pack.keys import RECORD_PREFIX, record_key
 from casimg.wiring import Wiring
@@ -29,11 +29,15 @@ def put_record(
     wiring: Wiring,
     session_id: SessionId,
     image: NewImage | ImageRow,
-    content: NewContent | ContentRow,
+    content: NewContent | ContentRow | None,
     packs: Iterable[PackRow],
     members: Iterable[MemberRow] = (),
 ) -> None:
-    """Put what `recover` needs to know of an image, before the commit that makes it true."""
+    """Put what `recover` needs to know of an image, before the commit that makes it true.
+
+    Args:
+        content: None for an image whose data lie elsewhere alone.
+    """
     row = image if isinstance(image, ImageRow) else None
     created_at = datetime.now(UTC) if image.created_at is None else image.created_at
     record = ImageRecord(
@@ -51,17 +55,7 @@ def put_record(
         updated_at=(created_at if row is None else row.updated_at).isoformat(),
         revision=0 if row is None else row.revision,
         properties=dict(image.properties),
-        content=ContentRecord(
-            content_id=content.content_id,
-            size=content.size or 0,
-            hole_size=content.hole_size,
-            trees=tuple(
-                TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size)
-                for tree in content.trees
-            ),
-            pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
-            hashes=dict(content.hashes),
-        ),
+        content=_elsewhere(row) if content is None else _content(content, packs),
         tags=tuple(sorted(set(image.tags))),
         hidden=image.hidden,
         min_disk=image.min_disk,
@@ -71,9 +65,67 @@ def put_record(
             MemberRecord(item.member, item.status, item.created_at.isoformat(), item.updated_at.isoformat())
             for item in sorted(members, key=lambda item: item.member)
         ),
+        locations=tuple(LocationRecord(one.url, one.metadata) for one in (() if row is None else row.locations)),
     )
     data = encode_record(record)
     wiring.backend.put(record_key(image.id, session_id), BytesIO(data), len(data))
+
+
+def _content(content: NewContent | ContentRow, packs: Iterable[PackRow]) -> ContentRecord:
+    return ContentRecord(
+        content_id=content.content_id,
+        size=content.size or 0,
+        hole_size=content.hole_size,
+        trees=tuple(
+            TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in content.trees
+        ),
+        pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
+        hashes=dict(content.hashes),
+    )
+
+
+def _elsewhere(row: ImageRow | None) -> ContentRecord:
+    if row is None or not row.locations:
+        raise ValueError("an image without a content has locations")
+    return ContentRecord("", row.size or 0, 0, (), (), dict(row.hashes))
+
+
+def differences(
+    record: ImageRecord, image: ImageRow, content: ContentRow | None, members: Iterable[MemberRow] = ()
+) -> list[str]:
+    """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
+    trees = () if content is None else content.trees
+    pairs: list[tuple[str, object, object]] = [
+        (name, getattr(record, name), getattr(image, name))
+        for name in (
+            *("name", "status", "disk_format", "container_format", "owner", "visibility", "protected", "hidden"),
+            *("min_disk", "min_ram", "virtual_size", "tags"),
+        )
+    ]
+    pairs += [
+        ("parent_id", record.parent_id, image.parent_id),
+        ("content_id", record.content.content_id, image.content_id or ""),
+        (
+            "locations",
+            [(one.url, one.metadata) for one in record.locations],
+            [(one.url, one.metadata) for one in image.locations],
+        ),
+        ("properties", dict(record.properties), dict(image.properties)),
+        (
+            "members",
+            {item.member: item.status for item in record.members},
+            {item.member: item.status for item in members},
+        ),
+        ("size", record.content.size, image.size or 0),
+        ("hole_size", record.content.hole_size, image.hole_size),
+        (
+            "trees",
+            {(tree.role, tree.root, tree.size) for tree in record.content.trees},
+            {(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in trees},
+        ),
+        ("hashes", dict(record.content.hashes), dict(image.hashes)),
+    ]
+    return [name for name, recorded, cataloged in pairs if recorded != cataloged]
 
 
 def remove_records(wiring: Wiring, image_id: ImageId) -> None:
@@ -106,7 +158,7 @@ def flush_record(wiring: Wiring, image_id: ImageId) -> None:
         behind = wiring.catalog.transaction(partial(image_behind, image_id=image_id))
         if behind is None:
             return
-        if behind.content is None:
+        if not behind.has_record:
             remove_records(wiring, image_id)
             wiring.catalog.transaction(partial(outbox_rows.forget_changes, image_id=image_id, seq=behind.seq))
             return
@@ -118,7 +170,7 @@ def flush_record(wiring: Wiring, image_id: ImageId) -> None:
 def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
     """Put a record of what was read and make it the image's; False when the image changed meanwhile."""
     image, content = behind.image, behind.content
-    if image is None or content is None or image.session_id is None:
+    if image is None:
         raise ValueError("only a stored image has a record")
     session_id = wiring.catalog.open_session("repair").session_id
     try:
@@ -137,6 +189,8 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
         wiring.end_session(session_id)
         raise
     _log.info("record.put image=%s revision=%d session=%s", image.id, image.revision, session_id)
+    if image.session_id is None:  # its first record
+        return True
     try:
         wiring.backend.delete(record_key(image.id, image.session_id))
     except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it

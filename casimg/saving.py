@@ -20,7 +20,14 @@ from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError, SessionFencedError
+from casimg.errors import (
+    CasimgError,
+    CatalogDamagedError,
+    DataElsewhereError,
+    ImageNotFoundError,
+    InputError,
+    SessionFencedError,
+)
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -425,6 +432,8 @@ def _report(image: Image | None, figures: IngestFigures, root: NodeId | None, be
 
 
 def _content_of(image: ImageRow) -> ContentId:
+    if image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     if image.status != "active" or image.content_id is None:
         raise ImageNotFoundError(image.id)
     return image.content_id

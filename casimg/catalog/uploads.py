@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from casimg.catalog.contents import insert_pending
 from casimg.catalog.engine import now_us
 from casimg.catalog.images import note_changes_since
+from casimg.catalog.locations import forget
 from casimg.catalog.schema import CLAIMED_STATUSES, contents, images, sessions
 from casimg.catalog.sessions import beat, close_session
 from casimg.errors import (
@@ -65,6 +66,7 @@ def claim_queued(
     if done.rowcount != 1:
         check_queued(connection, image_id)
         raise NotQueuedError(image_id, "claimed by another upload")
+    forget(connection, image_id)
 
 
 def check_queued(connection: Connection, image_id: ImageId) -> None:
