@@ -41,7 +41,9 @@ from casimg_api.cors import Cors
 from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
+from casimg_api.location_work import go_on_hashing
 from casimg_api.openapi import document
+from casimg_api.places import Places
 from casimg_api.policy import Policy
 from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
@@ -116,18 +118,28 @@ def make_app(repository: "Repository", config: Config, *, is_serving: bool = Tru
         if is_serving:
             caching.begin()
             at_stop(caching.stop)
-    return app_over(registry, repository.metadefs(), work, config, caching)
+    return app_over(registry, repository.metadefs(), work, config, caching, is_serving=is_serving)
 
 
 def app_over(
-    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config, caching: Caching | None = None
+    registry: "RegistryPort",
+    definitions: "Metadefs",
+    work: "Tasks",
+    config: Config,
+    caching: Caching | None = None,
+    *,
+    is_serving: bool = True,
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
     imports = Imports(registry, work, config)
     at_stop(imports.stop)
-    stores = Stores(config, registry.stores())
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports, stores, caching)
+    stores = Stores(config, registry.stores(), {config.http_store.name: "http"} if config.http_store.enabled else {})
+    places = Places(config.images, stores, registry.locations().own_url)
+    schemas = Schemas(config.images)
+    services = Services(registry, definitions, work, config, policy, schemas, imports, stores, places, caching)
+    if is_serving:
+        go_on_hashing(registry, work, imports)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
+    from casimg_api.places import Places
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
@@ -61,6 +62,7 @@ class Services:
     schemas: "Schemas"
     imports: "Imports"
     stores: "Stores"
+    places: "Places"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -94,6 +96,10 @@ class Call:
     @property
     def stores(self) -> "Stores":
         return self.services.stores
+
+    @property
+    def places(self) -> "Places":
+        return self.services.places
 
     @property
     def config(self) -> "Config":
