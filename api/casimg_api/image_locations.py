@@ -52,9 +52,7 @@ def create(call: Call, image_id: str) -> None:
     said = _said_hash(body)
     row = visible_image(call, image_id)
     if LOCK in row.properties:
-        # It may be left over from a process that is gone.
-        end_dead(call.registry, call.tasks)
-        row = visible_image(call, image_id)
+        row = _without_dead_task(call, row)
     if row.status != "queued":
         raise HttpError(409, f"It's not allowed to add locations if image status is {row.status}.")
     call.policy.enforce_on_image(call.caller, "add_image_location", row)
@@ -71,6 +69,19 @@ def create(call: Call, image_id: str) -> None:
     break_stale_lock(call, row)
     _begin(call, row, url, body, said)
     send_nothing(call, 202)
+
+
+def _without_dead_task(call: Call, row: ImageRow) -> ImageRow:
+    """Return an image as it is when a task that is gone holds it no more. Raises: HttpError 403."""
+    end_dead(call.registry, call.tasks)
+    row = visible_image(call, row.id)
+    holder = row.properties.get(LOCK)
+    is_waiting = row.status == "importing" and row.session_id is None and bool(row.locations)
+    if holder is not None and is_waiting and call.imports.is_stale(holder):
+        call.policy.enforce_on_image(call.caller, "add_image_location", row)
+        call.imports.break_lock(row.id, holder)
+        row = visible_image(call, row.id)
+    return row
 
 
 def _said_hash(body: dict[str, Any]) -> tuple[str, str] | None:
@@ -135,6 +146,8 @@ def delete_from_store(call: Call, store_id: str, image_id: str) -> None:
         raise HttpError(409, "It's not allowed to remove image data from store if image status is not 'active'")
     if len(row.stores) + len(row.locations) <= 1:
         raise HttpError(403, _LAST)
+    if store_id not in call.stores.names_of(row):
+        raise HttpError(404, f"Image {row.id} is not stored in store {store_id}.")
     if store_id == call.stores.http or row.stores == (store_id,):
         _leave(call, row, store_id)
         send_nothing(call)

@@ -21,6 +21,7 @@ from casimg_api.fetch_rules import FetchRefusedError
 from casimg_api.fetching import FetchError
 from casimg_api.http_store import ElsewhereError, HttpStore
 from casimg_api.import_data import ALL, SAY_EVERY_S, Job, StoppedError
+from casimg_api.import_marks import LOCK
 from casimg_api.quota import copy_limits_of
 from casimg_api.views import HASH_ALGORITHM
 
@@ -146,6 +147,8 @@ def go_on_hashing(registry: "RegistryPort", tasks: "Tasks", imports: "Imports") 
     for image_id in registry.locations().unhashed():
         with suppress(NotFoundError, BadStatusError, ImageLockedError, HttpError):
             row = registry.show(image_id, ALL)
+            if LOCK in row.properties:
+                continue
             url = row.locations[0].url
             given = {"image_id": image_id, "loc_url": url, "validation_data": {}}
             task = tasks.create(NewTask("location_import", row.owner, image_id=image_id, input=given))
