@@ -26,7 +26,7 @@ LAYERS = (
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
     | {"buffers", "entry", "hashing", "metadef_loading", "metadefs", "opened", "read_ahead", "registry", "tasks"}
-    | {"distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
+    | {"upkeep", "distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch
