@@ -23,15 +23,9 @@ from casimg.catalog import (  # noqa: F401 - their tables join the metadata
 from casimg.catalog.migrate import HEAD, REVISIONS
 from casimg.catalog.schema import metadata, packs, repo
 from casimg.errors import CatalogDamagedError, ConfigError, NewerFormatError, RepositoryError
-from tests.catalog_making import SERVER_URL, Save, database_url, new_catalog
+from tests.catalog_making import SERVER_URL, Save, database_url
 
 needs_sqlite = pytest.mark.skipif(bool(SERVER_URL), reason="about files of SQLite")
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture
