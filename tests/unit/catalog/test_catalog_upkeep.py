@@ -4,10 +4,8 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +16,8 @@ from casimg.catalog.processes import own_pid
 from casimg.catalog.upkeep import GC, TURN_AGE_MAX_S
 from casimg.catalog.upkeep_schema import upkeep as table
 from casimg.errors import CatalogDamagedError
-from tests.catalog_making import new_catalog
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
 
 
 def take(catalog: Catalog, *, every_s: float | None = None, pause_s: float = 0.0) -> str | None:
