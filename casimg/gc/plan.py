@@ -73,7 +73,7 @@ def collect(
     report = _Collection(wiring, rules or RepackRules(), progress).run(trust_catalog)
     work = partial(upkeep.record, kind=GC, reason=reason, report=json.dumps(asdict(report)))
     with contextlib.suppress(CasimgError):  # what was freed is free, though nobody will be told later
-        wiring.reserve.spend(lambda: wiring.catalog.transaction(work))
+        wiring.reserve.spend(lambda: wiring.catalog.transaction(work, try_count=2))
     return report
 
 
