@@ -25,6 +25,7 @@ from casimg.catalog import ImageRow
 from casimg.constants import KIB, SEGMENT_SIZE
 from casimg.ids import NodeId
 from casimg.ingest import thread_count
+from casimg.kept import KeptSegment
 from casimg.leasing import LateLease
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
@@ -44,6 +45,7 @@ class _Read:
 
     piece: Piece
     view: memoryview | None = None
+    kept: KeptSegment | None = None
     buffer: bytearray | None = None
     future: "Future[None] | None" = None
 
@@ -156,7 +158,8 @@ class ContentStream:
             if piece.leaf is not None:
                 kept = self._ahead.kept.find(piece.leaf)
                 if kept is not None:
-                    read.view = kept[piece.start : piece.start + piece.size]
+                    read.kept = kept
+                    read.view = kept.view[piece.start : piece.start + piece.size]
                 else:
                     read.buffer = self._ahead.take(self._held_count)
                     if read.buffer is None:
