@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, make_url
@@ -53,6 +54,16 @@ def new_catalog(folder: Path) -> Iterator[Catalog]:
             yield catalog
         finally:
             catalog.close()
+
+
+@dataclass(frozen=True)
+class OpenCatalog:
+    """What of an open repository the parts need that live in its catalog alone."""
+
+    catalog: Catalog
+
+    def check_open(self) -> None:
+        """Tell that it is open."""
 
 
 def new_image(name: str = "disk", *, parent_id: ImageId | None = None, protected: bool = False) -> NewImage:

@@ -21,6 +21,14 @@ class ObjectStat:
     """Bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes of the medium that objects lie on: all of it, and what can still be written."""
+
+    total_size: int
+    free_size: int
+
+
 class Backend(Protocol):
     """Where objects live."""
 
@@ -82,3 +90,15 @@ class ListsPartials(Protocol):
         ...
 
     def delete_partial(self, name: str) -> None: ...
+
+
+@runtime_checkable
+class TellsSpace(Protocol):
+    """A backend that knows how much still fits."""
+
+    def space(self) -> Space: ...
+
+
+def space_of(backend: Backend) -> Space | None:
+    """Return the space of a backend, None when it cannot be known."""
+    return backend.space() if isinstance(backend, TellsSpace) else None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from casimg.backend.base import ObjectStat
+from casimg.backend.base import ObjectStat, Space
 from casimg.backend.keys import check_key
 from casimg.constants import KIB, MIB
 from casimg.errors import (
@@ -30,7 +30,7 @@ _TMP = "tmp"
 
 
 class LocalBackend:
-    """Keep objects in `root`. Threads: any. Implements Backend, TakesFiles and ListsPartials."""
+    """Keep objects in `root`. Threads: any. Implements Backend, TakesFiles, ListsPartials and TellsSpace."""
 
     def __init__(self, root: Path, name: str = "local") -> None:
         if not (root / _TMP).is_dir():
@@ -160,6 +160,14 @@ class LocalBackend:
         """As ListsPartials.delete_partial."""
         check_key(name)
         (self._root / _TMP / name).unlink(missing_ok=True)
+
+    def space(self) -> Space:
+        """As TellsSpace.space."""
+        try:
+            found = os.statvfs(self._root)
+        except OSError as error:
+            raise _translated(error, str(self._root), self._name) from None
+        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader
+from casimg.backend.base import space_of
 from casimg.catalog import repack
 from casimg.catalog.repack import Move
-from casimg.constants import FRAME_PLAIN_TARGET, KIND_DATA
+from casimg.constants import FRAME_PLAIN_TARGET, KIND_DATA, MIB
 from casimg.errors import CasimgError, DamageError, NotFoundError
 from casimg.formats.frame import encode_frame
 from casimg.gc.repack import RepackFigures
@@ -26,7 +27,9 @@ from casimg.wiring import PACK_STATES_FINDABLE, Wiring
 _log = logging.getLogger("casimg.gc")
 
 _GAIN_MIN: Final = 0.02  # share of what a restore decodes; less is not worth a pack
-_BUDGET_SHARE: Final = 0.05  # of stored bytes, each time
+_BUDGET_SHARE: Final = 0.05  # of stored bytes, and of the free ones, each time
+_FREE_MIN: Final = 256 * MIB
+"""With less free nothing is stored once more for the sake of speed; the next collection looks again."""
 
 
 def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCallback | None) -> None:
@@ -37,6 +40,12 @@ def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCall
     todo = wiring.catalog.read(repack.newest_unsettled)
     stored = sum(row.size for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)) if todo else 0
     budget = int(_BUDGET_SHARE * stored)
+    space = space_of(wiring.backend)
+    if space is not None:
+        budget = min(budget, int(_BUDGET_SHARE * space.free_size))
+        if space.free_size < _FREE_MIN and todo:
+            _log.info("gather.no_room content_count=%d free=%d", len(todo), space.free_size)
+            return
     for number, content_id in enumerate(todo, 1):
         try:
             with_reader = wiring.reader(content_id)
@@ -60,6 +69,7 @@ def _gather(wiring: Wiring, content_id: ContentId, reader: ContentReader, budget
         wiring.catalog.transaction(partial(repack.switch, session_id=session.session_id, moves=moves))
     except BaseException:
         line.discard()
+        figures.given_up |= line.shipped.keys()
         wiring.end_session(session.session_id)
         raise
     size = sum(pack.size for pack in line.shipped.values())

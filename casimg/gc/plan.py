@@ -6,17 +6,23 @@
 3. Packs that no content names are condemned and swept (rules 8 and 9).
 4. Packs that are needed in part are rewritten, in rounds that free as they go (rule 10).
 
-It works on a full disk: what the catalog must write then, the reserve gives; a rewrite that finds no room is left.
+It works on a full disk: what the catalog must write then, the reserve gives; a rewrite takes no more at a time than
+there is room for, and one that finds none all the same is left, and what it wrote removed.
 After `recover` only fences and records are looked after, until a full check. Rules are those of DESIGN section 8.
 """
 
+import contextlib
+import json
 import logging
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
-from casimg.catalog import PackRow, SweepVerdict, reading
+from casimg.backend.base import space_of
+from casimg.catalog import PackRow, SweepVerdict, reading, upkeep
+from casimg.catalog.upkeep import GC
+from casimg.constants import PACK_SIZE_TARGET
 from casimg.errors import CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
 from casimg.gc.latch import latch as find_latch
@@ -52,7 +58,23 @@ class CollectionPlan:
         Raises: CatalogBusyError, BackendUnavailableError.
         """
         self.wiring.check_open()
-        return _Collection(self.wiring, self.rules, progress).run(trust_catalog)
+        return collect(self.wiring, self.rules, progress, trust_catalog=trust_catalog)
+
+
+def collect(
+    wiring: Wiring,
+    rules: RepackRules | None = None,
+    progress: ProgressCallback | None = None,
+    *,
+    trust_catalog: bool = False,
+    reason: str = "asked",
+) -> GcReport:
+    """Free what nothing refers to, and remember that it was done and why; as `CollectionPlan.execute`."""
+    report = _Collection(wiring, rules or RepackRules(), progress).run(trust_catalog)
+    work = partial(upkeep.record, kind=GC, reason=reason, report=json.dumps(asdict(report)))
+    with contextlib.suppress(CasimgError):  # what was freed is free, though nobody will be told later
+        wiring.reserve.spend(lambda: wiring.catalog.transaction(work, try_count=2))
+    return report
 
 
 def plan_collection(
@@ -123,10 +145,12 @@ class _Collection:
         orphans = spend(lambda: sweep_orphans(self.wiring, trust_catalog=trust_catalog))
         spend(self._free)
         self._repack()
+        given_up = self.repacked.given_up | self.gathered.given_up
+        freed = [row for pack_no, row in self.swept.items() if pack_no not in given_up]
         return GcReport(
             content_count=content_count,
-            pack_count=len(self.swept),
-            size=sum(row.size for row in self.swept.values()),
+            pack_count=len(freed),
+            size=sum(row.size for row in freed),
             waiting_count=len(self.waiting),
             revived_count=self.revived_count,
             fenced_count=len(fenced),
@@ -193,13 +217,32 @@ class _Collection:
         spend = self.wiring.reserve.spend
         try:
             gather_newest(self.wiring, self.gathered, self.progress)
-            for rows in rounds(choose(measure(self.wiring, self.rules, self.progress), self.rules), self.rules):
+            victims = choose(measure(self.wiring, self.rules, self.progress), self.rules)
+            for rows in rounds(victims, self._rules_that_fit()):
                 switched = rewrite(self.wiring, rows, self.repacked, self.progress)
                 self.wiring.catalog.condemn(switched)
                 spend(partial(self._sweep, switched))
         except NoSpaceError as error:
             _log.warning("repack.stopped why=%s", error)
             self.repack_stopped = str(error)
+            self._give_back()
+
+    def _rules_that_fit(self) -> RepackRules:
+        """Return rules whose rounds find room: what one writes is freed only when it is done."""
+        space = space_of(self.wiring.backend)
+        if space is None:
+            return self.rules
+        room = max(space.free_size // 2, PACK_SIZE_TARGET)
+        return replace(self.rules, round_size=min(self.rules.round_size, room))
+
+    def _give_back(self) -> None:
+        """Free what a rewrite without room wrote: packs of an ended session, and an object that got no row."""
+        spend = self.wiring.reserve.spend
+        try:
+            spend(self._free)
+            spend(lambda: sweep_orphans(self.wiring, trust_catalog=False))
+        except NoSpaceError as error:  # what was freed so far is to be told; the next collection does the rest
+            _log.warning("repack.not_given_back why=%s", error)
 
 
 def _forget_places(wiring: Wiring, row: PackRow) -> None:

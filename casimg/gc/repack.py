@@ -46,6 +46,8 @@ class RepackFigures:
     old_size: int = 0
     new_size: int = 0
     failed: list[str] = field(default_factory=list)
+    given_up: set[int] = field(default_factory=set)
+    """Numbers of packs written by sessions that did not end as they should; nothing names them."""
 
 
 def rewrite(
@@ -63,8 +65,8 @@ def rewrite(
     while todo:
         session = wiring.catalog.open_session("repack")
         try:
-            with _Rewrite(wiring, session.session_id, todo, progress) as run:
-                done = run.run(figures)
+            with _Rewrite(wiring, session.session_id, todo, progress, figures) as run:
+                done = run.run()
             if done is None:
                 wiring.end_session(session.session_id)
                 return []
@@ -89,9 +91,15 @@ class _Rewrite:
     """One session of repacking."""
 
     def __init__(
-        self, wiring: Wiring, session_id: SessionId, rows: Sequence[PackRow], progress: ProgressCallback | None
+        self,
+        wiring: Wiring,
+        session_id: SessionId,
+        rows: Sequence[PackRow],
+        progress: ProgressCallback | None,
+        figures: RepackFigures,
     ) -> None:
         self._wiring = wiring
+        self._figures = figures
         self._session_id = session_id
         # Only now: what this list shows live cannot go before the session ends.
         live = {row.pack_no for row in wiring.catalog.live_packs(session_id)}
@@ -115,8 +123,9 @@ class _Rewrite:
             self._line.close()
         else:
             self._line.discard()
+            self._figures.given_up |= self._line.shipped.keys()
 
-    def run(self, figures: RepackFigures) -> list[int] | None:
+    def run(self) -> list[int] | None:
         """Mark, write, switch; None when there is nothing to do, the session then still being open.
 
         Raises: _Unreadable for a pack that does not give back what is needed of it.
@@ -134,9 +143,9 @@ class _Rewrite:
         self._line.flush()
         moves = self._moves(marks, uses)
         self._wiring.catalog.transaction(partial(repack.switch, session_id=self._session_id, moves=moves))
-        figures.pack_count += len(self._rows)
-        figures.old_size += sum(row.size for row in self._rows.values())
-        figures.new_size += sum(pack.size for pack in self._line.shipped.values())
+        self._figures.pack_count += len(self._rows)
+        self._figures.old_size += sum(row.size for row in self._rows.values())
+        self._figures.new_size += sum(pack.size for pack in self._line.shipped.values())
         _log.info("repack.switched session=%s packs=%d", self._session_id, len(self._rows))
         try:
             self._line.publish()

@@ -7,10 +7,13 @@ anew: everything in it follows from the packs.
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import shutil
 import struct
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from typing import Any, Final
 
 import lmdb
 
-from casimg.constants import TIB
+from casimg.constants import MIB, TIB
 from casimg.errors import CasimgError, ConfigError, ForkError, IndexDamagedError, NoSpaceError
 from casimg.index.items import HasPlaces, sorted_items
 from casimg.index.place import ITEM, Place, decode_place, encode_place
@@ -29,9 +32,11 @@ _log = logging.getLogger("casimg.index")
 _LAYOUT: Final = b"casimg index 1"
 _TRANSACTION_ENTRIES: Final = 8192  # 32 MiB of dirty pages at most
 _TRANSACTION_ENTRIES_SMALL: Final = 65_536  # while the whole index has fewer pages than that: 40 MiB at most
+_TRANSACTION_SIZE_MAX: Final = 64 * MIB  # dirty pages, and those of the tree above them
 _PACK_NO: Final = struct.Struct(">I")
 _READER_COUNT_MAX: Final = 4096
 _LOCK_FILE_SIZE: Final = (_READER_COUNT_MAX + 16) * 64  # a cache line for each reader, some for the header
+_GET_FLAGS, _SET_FLAGS, _NO_COPY_FLAG = 0x80086601, 0x40086602, 0x00800000  # linux/fs.h, on 64 bit
 _MOUNTS = "/proc/self/mountinfo"
 _NETWORK_TYPES: Final = ("nfs", "cifs", "smb", "ceph", "glusterfs", "fuse.glusterfs", "9p", "afs", "fuse.sshfs")
 
@@ -82,11 +87,23 @@ def _keep_lock_file(path: Path) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            _write_in_place(fd)
             os.posix_fallocate(fd, 0, _LOCK_FILE_SIZE)
         finally:
             os.close(fd)
     except OSError as error:
         raise _os_error(path, error) from None
+
+
+def _write_in_place(fd: int) -> None:
+    """Ask btrfs not to copy blocks of an empty file when they are written: a copy needs room that there may not be."""
+    if os.fstat(fd).st_size:
+        return
+    with contextlib.suppress(OSError):  # no other file system knows the flag
+        flags = bytearray(8)
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+        value = int.from_bytes(flags, sys.byteorder) | _NO_COPY_FLAG
+        fcntl.ioctl(fd, _SET_FLAGS, value.to_bytes(8, sys.byteorder))
 
 
 _environments: dict[tuple[int, str], _SharedEnvironment] = {}
@@ -256,9 +273,21 @@ class Index:
         except lmdb.DiskError as error:
             raise NoSpaceError(str(self._path)) from error
         except lmdb.Error as error:
-            if "No space left" in str(error):
+            # LMDB says EIO when a write was short, which is how a file system that has just become full answers.
+            said = str(error)
+            if "No space left" in said or ("Input/output error" in said and not _has_room(self._path)):
                 raise NoSpaceError(str(self._path)) from None
             raise IndexDamagedError(str(self._path), str(error)) from None
+
+
+def _has_room(folder: Path) -> bool:
+    """Tell whether what one transaction may write fits in the folder's file system, and in the user's quota."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, _TRANSACTION_SIZE_MAX)
+    except OSError as error:
+        return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    return True
 
 
 class _ForeignIndex(Exception):

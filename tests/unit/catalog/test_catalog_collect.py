@@ -1,8 +1,5 @@
 """Collection: rule 8 (condemn), rule 9 (sweep), rule 11 (reap)."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import insert, update
 
@@ -11,13 +8,7 @@ from casimg.catalog.schema import content_packs, packs
 from casimg.catalog.transaction import IN_COUNT_MAX
 from casimg.errors import PackGoneError
 from casimg.ids import new_content_id
-from tests.catalog_making import Save, new_catalog, new_image, remove_image, save_image, states
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import Save, new_image, remove_image, save_image, states
 
 
 def left_packs(catalog: Catalog, count: int = 1) -> list[int]:

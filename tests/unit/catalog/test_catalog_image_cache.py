@@ -1,9 +1,6 @@
 """What the catalog tells of caches: entered only while the image is there, once for each node, gone with the image."""
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -12,31 +9,17 @@ from casimg.catalog.edits import register, set_active
 from casimg.errors import ImageNotFoundError, InputError
 from casimg.ids import ImageId
 from casimg.image_cache import ImageCache
-from tests.catalog_making import new_catalog, new_image, save_image
-
-
-@dataclass(frozen=True)
-class Opened:
-    catalog: Catalog
-
-    def check_open(self) -> None:
-        pass
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import OpenCatalog, new_image, save_image
 
 
 @pytest.fixture
 def here(catalog: Catalog) -> ImageCache:
-    return ImageCache(Opened(catalog), "here")
+    return ImageCache(OpenCatalog(catalog), "here")
 
 
 @pytest.fixture
 def there(catalog: Catalog) -> ImageCache:
-    return ImageCache(Opened(catalog), "there")
+    return ImageCache(OpenCatalog(catalog), "there")
 
 
 @pytest.fixture
@@ -139,7 +122,7 @@ def test_the_queue_is_in_order(catalog: Catalog, here: ImageCache) -> None:
 def test_a_name_that_no_column_holds(catalog: Catalog, name: str) -> None:
     """A node has a name that every database keeps."""
     with pytest.raises(InputError):
-        ImageCache(Opened(catalog), name)
+        ImageCache(OpenCatalog(catalog), name)
 
 
 def test_images_that_are_gone_are_told(catalog: Catalog, here: ImageCache) -> None:

@@ -1,7 +1,6 @@
 """Images and contents: rule 4 (snapshot), rule 6 (commit), finding and deleting."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -27,7 +26,6 @@ from tests.catalog_making import (
     PACK_SIZE,
     ROOT,
     Save,
-    new_catalog,
     new_image,
     remove_image,
     save_image,
@@ -35,12 +33,6 @@ from tests.catalog_making import (
 )
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
 
 
 def condemned_pack(catalog: Catalog) -> int:

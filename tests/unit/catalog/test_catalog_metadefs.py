@@ -1,9 +1,8 @@
 """Metadata definitions in SQL: names, visibility, protection, order and pages, all or nothing."""
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, update
@@ -15,7 +14,7 @@ from casimg.catalog.query import Viewer
 from casimg.errors import CatalogDamagedError, MetadefExistsError, MetadefNotFoundError, ProtectedMetadefError
 from casimg.metadef_documents import NewAssociation, NewNamespace, NewObject, NewProperty
 from casimg.metadefs import Metadefs
-from tests.catalog_making import new_catalog
+from tests.catalog_making import OpenCatalog
 
 DEFINITION = {"title": "Cores", "type": "integer", "minimum": 1, "default": "é €"}
 
@@ -24,23 +23,9 @@ ADMIN = Viewer("root", is_admin=True)
 ONE, TWO, NOBODY = Viewer("one"), Viewer("two"), Viewer(None)
 
 
-@dataclass(frozen=True)
-class Opened:
-    catalog: Catalog
-
-    def check_open(self) -> None:
-        pass
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
-
-
 @pytest.fixture
 def metadefs(catalog: Catalog) -> Metadefs:
-    return Metadefs(Opened(catalog))
+    return Metadefs(OpenCatalog(catalog))
 
 
 def full(name: str = "full", **fields: object) -> NewNamespace:

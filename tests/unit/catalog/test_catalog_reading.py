@@ -1,8 +1,6 @@
 """Rows that readers go by, and leases: who holds what, until when."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, update
@@ -12,13 +10,7 @@ from casimg.catalog.processes import node_name, own_pid
 from casimg.catalog.schema import leases
 from casimg.errors import CatalogBusyError
 from casimg.ids import ContentId, new_content_id
-from tests.catalog_making import Save, new_catalog, save_image
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import Save, save_image
 
 
 def saved(catalog: Catalog) -> tuple[ImageRow, ContentId, list[int]]:

@@ -1,9 +1,8 @@
 """Images made before their data: ids, edits, tags, members, claims, and what a dead save leaves."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,13 +25,7 @@ from casimg.errors import (
     TagNotFoundError,
 )
 from casimg.ids import ContentId, ImageId, SessionId, new_content_id, new_image_id
-from tests.catalog_making import CONTENT_SIZE, ROOT, Save, new_catalog, new_image, save_image
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import CONTENT_SIZE, ROOT, Save, new_image, save_image
 
 
 def register(catalog: Catalog, image_id: ImageId | None = None, **fields: Any) -> ImageId:

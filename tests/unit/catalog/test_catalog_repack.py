@@ -1,8 +1,6 @@
 """The switch that ends a repack (rule 10): what it moves, what it leaves, and when it refuses."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -10,13 +8,7 @@ from casimg.catalog import Catalog, ImageRow, SweepVerdict, packs, repack
 from casimg.catalog.repack import Move
 from casimg.errors import PackGoneError, SessionFencedError
 from casimg.ids import ContentId, SessionId
-from tests.catalog_making import Save, new_catalog, new_pack, remove_image, save_image, states
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import Save, new_pack, remove_image, save_image, states
 
 
 def session_with_pack(catalog: Catalog) -> tuple[SessionId, int]:

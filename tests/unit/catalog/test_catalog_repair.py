@@ -1,8 +1,6 @@
 """Repair's switch (rule P), damaged packs, and what a check asks of the catalog."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, insert, update
@@ -13,13 +11,7 @@ from casimg.catalog.repair import Healing
 from casimg.catalog.schema import content_packs, packs
 from casimg.errors import PackGoneError, SessionFencedError
 from casimg.ids import ContentId, SessionId
-from tests.catalog_making import Save, new_catalog, new_pack, remove_image, save_image, states
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import Save, new_pack, remove_image, save_image, states
 
 
 def content_of(catalog: Catalog, name: str, count: int = 1) -> tuple[ContentId, list[int]]:

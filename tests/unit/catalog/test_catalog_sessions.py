@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,9 @@ from casimg.catalog.schema import sessions
 from casimg.constants import KIND_DATA
 from casimg.errors import CatalogDamagedError, SessionFencedError
 from casimg.ids import PackId, SessionId, new_session_id
-from tests.catalog_making import PACK_SIZE, Save, new_catalog, new_image, new_pack, save_image, states
+from tests.catalog_making import PACK_SIZE, Save, new_image, new_pack, save_image, states
 
 HOUR_US = 3600 * 1_000_000
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
 
 
 def change(catalog: Catalog, session_id: SessionId, **values: Any) -> None:

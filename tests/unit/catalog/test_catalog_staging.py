@@ -1,9 +1,7 @@
 """Data that are kept aside for an import, claims of imports, and locks: what a session that fails or dies leaves."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +9,7 @@ from casimg.catalog import Catalog, NewContent, TreeRow, edits, locks, outbox, u
 from casimg.catalog.edits import Edit
 from casimg.errors import BadStatusError, ImageLockedError, ImageNotFoundError, NotLockedError, SessionFencedError
 from casimg.ids import ContentId, ImageId, SessionId, new_content_id
-from tests.catalog_making import CONTENT_SIZE, ROOT, new_catalog, new_image
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
+from tests.catalog_making import CONTENT_SIZE, ROOT, new_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,30 +17,16 @@ from casimg.catalog.task_schema import tasks as table
 from casimg.errors import CatalogDamagedError, InputError, TaskEndedError, TaskNotFoundError
 from casimg.ids import ImageId
 from casimg.tasks import Tasks
-from tests.catalog_making import new_catalog
+from tests.catalog_making import OpenCatalog
 
 ADMIN = Viewer("root", is_admin=True)
 ONE, TWO = Viewer("one"), Viewer("two")
 IMAGE = ImageId("7f0c3c2e-0000-4000-8000-000000000001")
 
 
-@dataclass(frozen=True)
-class Opened:
-    catalog: Catalog
-
-    def check_open(self) -> None:
-        pass
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with new_catalog(tmp_path) as opened:
-        yield opened
-
-
 @pytest.fixture
 def tasks(catalog: Catalog) -> Tasks:
-    return Tasks(Opened(catalog), 3600)
+    return Tasks(OpenCatalog(catalog), 3600)
 
 
 def new(**fields: Any) -> NewTask:
@@ -126,7 +110,7 @@ def test_tasks_of_others_are_not_there(tasks: Tasks) -> None:
 
 def test_ended_tasks_are_forgotten_in_time(catalog: Catalog) -> None:
     """A task whose time has come is not there any more, and its row goes with the next one made; open ones stay."""
-    at_once = Tasks(Opened(catalog), 0)
+    at_once = Tasks(OpenCatalog(catalog), 0)
     open_one, ended = at_once.create(new()), at_once.create(new())
     at_once.fail(ended.id, "x")
     with pytest.raises(TaskNotFoundError):
