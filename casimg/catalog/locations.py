@@ -44,7 +44,7 @@ class Located:
 
 
 def set_located(connection: Connection, image_id: ImageId, status: str, located: Located) -> None:
-    """L1: make the locations of a queued image, which is active then, or of an active one, these.
+    """X1: make the locations of a queued image, which is active then, or of an active one, these.
 
     Raises: BadStatusError, InputError when an image would be without data, or of unknown size; both mean roll back.
     """
