@@ -1,12 +1,13 @@
 """Changes of metadata, and the records that follow them (rule 15). Functions take the connection of a transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, update
 
 from casimg.catalog.contents import content_row
+from casimg.catalog.copies import written_copies
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import is_stored
 from casimg.catalog.images import check_name_free, image_by_id
@@ -32,6 +33,7 @@ class ImageBehind:
     Attributes:
         image: None when it has no row any more.
         content, packs, members: of a stored image; no content when its data lie elsewhere alone.
+        copies: of its contents on further backends, in the order of `image.copies`: what they are, and their packs.
         seq: newest outbox row that this state answers.
     """
 
@@ -40,6 +42,7 @@ class ImageBehind:
     packs: tuple[PackRow, ...]
     seq: int
     members: tuple[MemberRow, ...] = ()
+    copies: tuple[tuple[ContentRow, tuple[PackRow, ...]], ...] = ()
 
     @property
     def has_record(self) -> bool:
@@ -98,22 +101,36 @@ def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | Non
         return ImageBehind(image, None, (), seq)
     content = content_row(connection, image.content_id)
     found = tuple(packs_of_content(connection, image.content_id))
-    return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)))
+    copies = tuple(
+        (content_row(connection, copy.content_id), tuple(packs_of_content(connection, copy.content_id)))
+        for copy in image.copies
+    )
+    return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)), copies)
 
 
 def _is_elsewhere(image: ImageRow | None) -> bool:
     return image is not None and image.status in STORED_STATUSES and image.content_id is None and bool(image.locations)
 
 
-def written(connection: Connection, session_id: SessionId, behind: ImageBehind) -> None:
-    """U3: the session's record becomes the image's, if the image is still what the record says.
+def written(
+    connection: Connection,
+    session_id: SessionId,
+    behind: ImageBehind,
+    backend_ids: Collection[int | None] | None = None,
+) -> None:
+    """U3: the session's records become the image's, if the image is still what they say.
+
+    Args:
+        backend_ids: where they were put, None everywhere; the image is behind until they are on all of its backends.
 
     Raises: SessionFencedError, OutdatedRecordError; both mean roll back.
     """
     image = behind.image
     if image is None:
         raise OutdatedRecordError
-    values: dict[str, Any] = {"session_id": session_id}
+    places = {image.backend_id, *(copy.backend_id for copy in image.copies)}
+    put = places if backend_ids is None else places.intersection(backend_ids)
+    values: dict[str, Any] = {"session_id": session_id if image.backend_id in put else image.session_id}
     if image.content_id is None:
         values["staged_content_id"] = None  # what it left may go now: no record names it any more
     if not close_session(connection, session_id):
@@ -128,6 +145,7 @@ def written(connection: Connection, session_id: SessionId, behind: ImageBehind) 
         )
         .values(values)
     )
-    if done.rowcount != 1:
+    if done.rowcount != 1 or not written_copies(connection, image, session_id, put):
         raise OutdatedRecordError
-    forget_changes(connection, image.id, behind.seq)
+    if put == places:
+        forget_changes(connection, image.id, behind.seq)
