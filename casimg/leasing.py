@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -22,6 +23,7 @@ from casimg.ids import ContentId
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.leasing")
+T = TypeVar("T")
 LEASE_DURATION_S: Final = 3600.0
 _left: dict[str, set[str]] = {}
 """By repository: leases of reads of this process that are over, and whose row could not be removed (a full disk)."""
@@ -108,6 +110,32 @@ class ReadLease:
             return None
 
 
+class LateLease:
+    """A lease on a content of an image that is taken when it turns out to be needed. Threads: any, `take` one."""
+
+    def __init__(self, wiring: Wiring, image: ImageRow, content_id: ContentId) -> None:
+        self.content_id = content_id
+        self._wiring = wiring
+        self._image_id = image.id
+        self._lease: ReadLease | None = None
+
+    def take(self) -> None:
+        """Take it, once. Raises: ImageNotFoundError when the content is gone."""
+        if self._lease is None:
+            left = left_leases(self._wiring)
+            self._lease = ReadLease(self._wiring.catalog, self.content_id, self._image_id, left=left)
+
+    def touch(self) -> None:
+        """As ReadLease.touch, if there is one."""
+        if self._lease is not None:
+            self._lease.touch()
+
+    def end(self) -> None:
+        """As ReadLease.end, if there is one."""
+        if self._lease is not None:
+            self._lease.end()
+
+
 def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
@@ -118,23 +146,34 @@ def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> 
         stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
+    return first_readable(wiring, image, stores, partial(_open_one, wiring, image))
+
+
+def first_readable(
+    wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: Callable[[ContentId, Sequence[ContentId]], T]
+) -> T:
+    """Return what `open_one` makes of the first content of an image that can be opened.
+
+    Args:
+        stores: as open_leased.
+        open_one: given a content, and those that are left if it cannot be read.
+    Raises: as open_leased; what `open_one` raises for the last content.
+    """
     try:
-        return _open_first(wiring, image, stores)
+        return _first_of(image, stores, open_one)
     except ImageNotFoundError:
         # It may have left the backends that it lay on when the row was read.
         now = wiring.catalog.image(image.id)
         if now.stores in ((), image.stores):
             raise
-        return _open_first(wiring, now, stores)
+        return _first_of(now, stores, open_one)
 
 
-def _open_first(wiring: Wiring, image: ImageRow, stores: Sequence[str]) -> tuple[ContentReader, ReadLease]:
+def _first_of(image: ImageRow, stores: Sequence[str], open_one: Callable[[ContentId, Sequence[ContentId]], T]) -> T:
     contents = contents_of(image, stores)
-    if not contents:
-        raise ImageNotFoundError(image.id)
     for number, content_id in enumerate(contents, 1):
         try:
-            return _open_one(wiring, image, content_id, contents[number:])
+            return open_one(content_id, contents[number:])
         except (BackendUnavailableError, DamageError, NotFoundError) as error:
             if number == len(contents):
                 raise

@@ -22,34 +22,11 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {
-        "comparing",
-        "copying",
-        "dedup",
-        "figures",
-        "frames",
-        "image_file",
-        "images",
-        "leasing",
-        "lineage",
-        "packing",
-        "pieces",
-    }
-    | {"records", "recovering"}
+    | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {"copying", "keywords", "records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {
-        "buffers",
-        "entry",
-        "hashing",
-        "keywords",
-        "metadef_loading",
-        "metadefs",
-        "opened",
-        "read_ahead",
-        "registry",
-        "tasks",
-    }
-    | {"distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
+    | {"buffers", "entry", "hashing", "kept", "metadef_loading", "metadefs", "opened", "read_ahead", "registry"}
+    | {"distrust", "image_cache", "passing", "segments", "speculating", "tasks", "upkeep", "uploading"},
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
