@@ -49,6 +49,7 @@ from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
+from casimg_api.unified_limits import limits_of_config
 from casimg_api.upkeep import Collector, rules_of
 
 if TYPE_CHECKING:
@@ -143,10 +144,12 @@ def app_over(
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
-    imports = Imports(registry, work, config)
+    limits = limits_of_config(registry, config.quota)
+    imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
     stores = Stores(config, registry.stores())
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports, stores, caching)
+    known = Schemas(config.images)
+    services = Services(registry, definitions, work, config, policy, known, imports, stores, limits, caching)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

@@ -97,6 +97,14 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaConfig:
+    """Limits of projects that Keystone has."""
+
+    use_keystone_limits: bool = False
+    oslo_limit: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TaskConfig:
     """What is remembered of work in the background."""
 
@@ -206,6 +214,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     image_import: ImportConfig = field(default_factory=ImportConfig)
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
@@ -300,6 +309,8 @@ class Config:
             raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
         if auth.mode == "keystone" and not auth.keystone:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
+        if self.quota.use_keystone_limits and not self.quota.oslo_limit:
+            raise ConfigError(where, "the table quota.oslo_limit must say where Keystone's limits are")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
 

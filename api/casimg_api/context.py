@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
     from casimg_api.stores import Stores
+    from casimg_api.unified_limits import UnifiedLimits
 
 CALLER_KEY = "casimg.caller"
 """Where the authentication puts the Caller in a WSGI environ."""
@@ -63,6 +64,7 @@ class Services:
     schemas: "Schemas"
     imports: "Imports"
     stores: "Stores"
+    limits: "UnifiedLimits"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -96,6 +98,10 @@ class Call:
     @property
     def stores(self) -> "Stores":
         return self.services.stores
+
+    @property
+    def limits(self) -> "UnifiedLimits":
+        return self.services.limits
 
     @property
     def config(self) -> "Config":

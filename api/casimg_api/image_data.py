@@ -64,6 +64,7 @@ def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> 
     limits = size_limits(call)
     for limit in limits:
         limit.check(declared or 0)
+    call.limits.check_upload(call.caller.project_id, declared)
     body.look(limits, inspection_of(row, call.config.data))
 
     def inspect() -> Inspected:

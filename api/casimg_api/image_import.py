@@ -41,6 +41,7 @@ def import_image(call: Call, image_id: str) -> None:
     _check_image(row, name)
     remote = _remote(call, method) if name == "glance-download" else None
     call.policy.enforce_on_image(call.caller, "copy_image" if name == "copy-image" else "modify_image", row)
+    call.limits.check_import(call.caller.project_id)
     _break_stale_lock(call, row)
     stores = _stores(call, body)
     if name == "copy-image":

@@ -64,6 +64,7 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
     tags = tuple(sorted(set(attributes.get("tags", ()))))
     check_count("tags", len(tags), call.config.images.image_tag_quota)
     check_count("properties", len(properties), call.config.images.image_property_quota)
+    call.limits.check_new_image(call.caller.project_id)
     return NewEntry(
         id=None if image_id is None else image_id_of(image_id),
         name=attributes.get("name"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 ALL: Final = Viewer(None, is_admin=True)
 _PART_SIZE: Final = 256 << 10
@@ -74,9 +75,10 @@ class Wanted:
 class Look:
     """Looks into staged data, once nobody can change any more what they are declared to be."""
 
-    def __init__(self, registry: "RegistryPort", config: "Config", job: Job) -> None:
+    def __init__(self, registry: "RegistryPort", config: "Config", limits: "UnifiedLimits", job: Job) -> None:
         self._registry = registry
         self._config = config
+        self._limits = limits
         self._job = job
 
     def inspect(self, file: ImageFile) -> Inspected:
@@ -85,6 +87,7 @@ class Look:
         job = self._job
         for limit in limits_of(self._registry, self._config.data, job.project_id, len(job.stores)):
             limit.check(file.size)
+        self._limits.check_staged(job.project_id, file.size)
         inspection = inspection_of(row, self._config.data)
         return Inspected(None if inspection is None else inspect_file(file, inspection))
 

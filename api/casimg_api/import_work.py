@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 _OF_THE_IMAGE: Final = (ImageDeletedError, ImageNotFoundError, TaskEndedError)
 """Errors that no other store would change anything about."""
@@ -47,12 +48,14 @@ class Work:
         registry: "RegistryPort",
         tasks: "Tasks",
         config: "Config",
+        limits: "UnifiedLimits",
         fetcher: Fetcher,
         stopping: threading.Event,
     ) -> None:
         self._registry = registry
         self._tasks = tasks
         self._config = config
+        self._limits = limits
         self._fetcher = fetcher
         self._stopping = stopping
 
@@ -61,18 +64,20 @@ class Work:
         if job.new is not None:
             self._registry.create(job.new)
         if job.method == "copy-image":
+            self._limits.check_copy(job.project_id)
             self._copy(job, marks)
         elif job.remote is not None:
             self._fetch_remote(job, marks, job.remote)
         elif job.uri is not None:
             self._fetch(job, marks, Wanted(job.uri))
         else:
-            look = Look(self._registry, self._config, job)
+            look = Look(self._registry, self._config, self._limits, job)
             self._registry.import_staged(
                 job.image_id, inspect=look.inspect, stores=job.stores, must_all=job.must_all, on_store=marks.note
             )
 
     def _fetch(self, job: Job, marks: Marks, wanted: Wanted) -> None:
+        self._limits.check_fetch(job.project_id)
         download = Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
         with closing(download.parts()) as parts:
             if len(job.stores) == 1:

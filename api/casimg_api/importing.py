@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 _log = logging.getLogger("casimg_api.importing")
 
@@ -54,7 +55,7 @@ _PENDING_MAX: Final = timedelta(minutes=120)
 class Imports:
     """The imports of one process, on threads that live while there is work. Threads: any may call."""
 
-    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config") -> None:
+    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config", limits: "UnifiedLimits") -> None:
         self._registry = registry
         self._tasks = tasks
         self._config = config
@@ -65,7 +66,7 @@ class Imports:
         self._threads: set[threading.Thread] = set()
         self._stopping = threading.Event()
         fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
-        self._work_of = Work(registry, tasks, config, fetcher, self._stopping)
+        self._work_of = Work(registry, tasks, config, limits, fetcher, self._stopping)
 
     # Whose turn it is
 

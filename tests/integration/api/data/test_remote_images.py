@@ -16,6 +16,7 @@ from casimg_api.import_data import Job
 from casimg_api.import_marks import LOCK
 from casimg_api.importing import Imports
 from casimg_api.remote_images import RemoteImage
+from casimg_api.unified_limits import UnifiedLimits
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
 from tests.integration.api.data.serving import Server
@@ -35,7 +36,7 @@ def bring(here: Repository, remote: Server, image_id: str) -> tuple[ImageRow, Ta
     """Import an image of another server; returns the image and its task when that has ended."""
     registry, tasks = here.registry(), here.tasks()
     rules = {"allowed_networks": ["127.0.0.0/8"], "allowed_ports": [remote.port]}
-    imports = Imports(registry, tasks, Config.of({"import_filtering_opts": rules}, "test"))
+    imports = Imports(registry, tasks, Config.of({"import_filtering_opts": rules}, "test"), UnifiedLimits(registry))
     row = registry.create(
         NewEntry(disk_format="qcow2", container_format="bare", properties={"hw_own": "kept", "hw_bus": "old"})
     )
