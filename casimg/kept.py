@@ -84,7 +84,7 @@ class KeptSegment:
 class KeptSegments:
     """Verified segments in memory. Threads: any. Fork: a child needs its own.
 
-    Memory is shared anonymous memory (`RssShmem`), 4 MiB for each segment.
+    Memory is a file without a name (`memfd`), 4 MiB for each segment.
 
     Args:
         size_max: bytes; less than a segment keeps nothing.
