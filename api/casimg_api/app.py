@@ -49,6 +49,7 @@ from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
+from casimg_api.upkeep import Collector, rules_of
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -122,6 +123,10 @@ def make_app(
         if is_serving:
             caching.begin()
             at_stop(caching.stop)
+    if is_serving and rules_of(config.upkeep) is not None:
+        collector = Collector(repository, config)
+        collector.begin()
+        at_stop(collector.stop, collector.hurry)
     return app_over(registry, repository.metadefs(), work, config, caching)
 
 

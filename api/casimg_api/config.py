@@ -162,6 +162,16 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UpkeepConfig:
+    """When the server collects by itself."""
+
+    gc_every_h: int = 24
+    gc_when_free_below: str = "5%"
+    gc_pause_s: int = 3600
+    look_every_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class CorsConfig:
     """Pages of which origins may call from a browser."""
 
@@ -203,6 +213,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     stores: Mapping[str, StoreOptions] = field(default_factory=dict)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -258,6 +269,9 @@ class Config:
             ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
             ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
             ("the length of cache.worker_self_reference_url", len(self.cache.worker_self_reference_url), 0, 255),
+            ("upkeep.gc_every_h", self.upkeep.gc_every_h, 0, 1 << 20),
+            ("upkeep.gc_pause_s", self.upkeep.gc_pause_s, 0, 1 << 30),
+            ("upkeep.look_every_s", self.upkeep.look_every_s, 1, 86400),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
@@ -267,6 +281,10 @@ class Config:
             binary_size(self.data.user_storage_quota)
         except ValueError as error:
             raise ConfigError(where, f"data.user_storage_quota: {error}") from None
+        try:
+            room(self.upkeep.gc_when_free_below)
+        except ValueError as error:
+            raise ConfigError(where, f"upkeep.gc_when_free_below: {error}") from None
         for method in self.image_import.enabled_import_methods:
             if method not in IMPORT_METHODS:
                 known = ", ".join(IMPORT_METHODS)
@@ -305,6 +323,16 @@ def binary_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no size: it wants a number and one of {', '.join(_UNITS)}")
     return int(match[1]) * _UNITS[(match[2] or "B").upper()]
+
+
+def room(text: str) -> tuple[int, float]:
+    """Return the bytes, or the share of all there are, that a text like `100GB` or `5%` names. Raises: ValueError."""
+    if text.strip().endswith("%"):
+        share = float(text.strip()[:-1])
+        if not 0 <= share <= 100:
+            raise ValueError(f"{text!r} is not from 0% to 100%")
+        return 0, share / 100
+    return binary_size(text), 0.0
 
 
 def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str) -> None:
