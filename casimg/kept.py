@@ -118,6 +118,11 @@ class KeptSegments:
         """Bytes of memory that the kept segments take."""
         return len(self._segments) * self._slot_size
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._slot_count > 0
+
     def find(self, leaf: NodeId) -> KeptSegment | None:
         """Return a segment; None when it is not kept."""
         if not self._slot_count:
