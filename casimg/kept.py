@@ -84,7 +84,7 @@ class KeptSegment:
 class KeptSegments:
     """Verified segments in memory. Threads: any. Fork: a child needs its own.
 
-    Memory is shared anonymous memory (`RssShmem`), 4 MiB for each segment.
+    Memory is a file without a name (`memfd`), 4 MiB for each segment.
 
     Args:
         size_max: bytes; less than a segment keeps nothing.
@@ -117,6 +117,11 @@ class KeptSegments:
     def size(self) -> int:
         """Bytes of memory that the kept segments take."""
         return len(self._segments) * self._slot_size
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._slot_count > 0
 
     def find(self, leaf: NodeId) -> KeptSegment | None:
         """Return a segment; None when it is not kept."""

@@ -120,7 +120,8 @@ def make_app(
     end_dead(registry, work)
     caching = None
     if config.cache.image_cache_dir:
-        caching = Caching(registry, repository.image_cache(node_of(config.cache)), config.cache)
+        rows = repository.image_cache(node_of(config.cache))
+        caching = Caching(registry, rows, config.cache, registry.kept)
         if is_serving:
             caching.begin()
             at_stop(caching.stop)

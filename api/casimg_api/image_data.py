@@ -11,7 +11,7 @@ from casimg.registry import Inspected
 from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
-from casimg_api.cache_streams import Parts
+from casimg_api.cache_streams import Parts, Views
 from casimg_api.context import VIEWS_KEY, Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
@@ -239,7 +239,7 @@ class Sending:
     def __init__(self, stream: Parts, image_id: str, request_id: str, *, takes_views: bool = False) -> None:
         self._stream = stream
         self._parts: Iterator[bytes | memoryview] | Parts = stream
-        if takes_views and isinstance(stream, ContentStream):
+        if takes_views and isinstance(stream, Views):
             self._parts = stream.views()
         self._image_id = image_id
         self._request_id = request_id
