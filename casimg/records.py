@@ -77,9 +77,10 @@ def put_record(
 
 
 def remove_records(wiring: Wiring, image_id: ImageId) -> None:
-    """Remove every record of a deleted image."""
-    for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-        wiring.backend.delete(found.key)
+    """Remove every record of a deleted image, from all backends."""
+    for peer in wiring.peers:
+        for found in list(peer.backend.list(f"{RECORD_PREFIX}{image_id}/")):
+            peer.backend.delete(found.key)
 
 
 def flush_records(wiring: Wiring) -> int:
@@ -120,6 +121,7 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
     image, content = behind.image, behind.content
     if image is None or content is None or image.session_id is None:
         raise ValueError("only a stored image has a record")
+    wiring = wiring.peer(content.backend_id)
     session_id = wiring.catalog.open_session("repair").session_id
     try:
         put_record(wiring, session_id, image, content, behind.packs, behind.members)

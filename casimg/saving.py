@@ -20,7 +20,14 @@ from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError, SessionFencedError
+from casimg.errors import (
+    CasimgError,
+    CatalogBusyError,
+    CatalogDamagedError,
+    ImageNotFoundError,
+    InputError,
+    SessionFencedError,
+)
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -131,8 +138,11 @@ def snapshot_of_disk(
 ) -> PutReport:
     """Store a disk as a snapshot of `parent`; with `changed`, only those ranges and their neighbourhood are read.
 
+    It lies on the backend where its parent does.
+
     Raises: as put; ChangedMapError.
     """
+    wiring = wiring.of_content(_content_of(parent))
     return _save(wiring, source, fields, options, parent=parent, changed=changed)
 
 
@@ -171,6 +181,7 @@ def share(
     Raises: ImageNotFoundError, NameTakenError.
     """
     content = _content_row(wiring, _content_of(parent))
+    wiring = wiring.peer(content.backend_id)
     session = wiring.catalog.open_session("snapshot")
     try:
         image = new(session.opened_at)
@@ -296,6 +307,8 @@ class Save:
         session_id = self._session.session_id
         noted = [] if parent is None else catalog.note_content(session_id, parent.id)
         for row in noted:
+            if row.backend_id != self._wiring.backend_id:
+                raise CatalogBusyError(f"the parent image has left the backend {self._wiring.backend.name}")
             self._live[row.pack_no] = row
             if not row.damaged:  # what it holds is stored again, which heals
                 self._known.trust(row.pack_no)

@@ -18,6 +18,7 @@ from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.distrust import Distrust
 from casimg.errors import (
+    BackendUnavailableError,
     CasimgError,
     CatalogDamagedError,
     ClosedError,
@@ -26,8 +27,9 @@ from casimg.errors import (
     ImageDeletedError,
     IndexDamagedError,
     NoSpaceError,
+    StoreNotFoundError,
 )
-from casimg.formats.config import RepositoryConfig, SiteConfig
+from casimg.formats.config import DEFAULT_BACKEND, RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
 from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
@@ -78,9 +80,15 @@ class SharedMemory:
     distrust: Distrust = field(default_factory=Distrust)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Wiring:
-    """Parts of one open repository; every method may be called from any thread of the process that opened it."""
+    """Parts of one open repository, with one of its backends; the others have a wiring each, its peers.
+
+    Catalog, spool, reserve, memory and frames are the peers' together; backend, index, and what the catalog shows of
+    packs are a wiring's own. So a way is given the wiring of the backend it is about, and knows of no other.
+
+    Threads: any of the process that opened it.
+    """
 
     path: Path
     site: SiteConfig
@@ -96,8 +104,45 @@ class Wiring:
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
     shared: SharedMemory = field(default_factory=SharedMemory)
+    peers: "list[Wiring]" = field(default_factory=list)
+    """Of all backends, the default one's first; one list, which all of them have."""
     _read_ahead: ReadAhead | None = None
     _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.peers.append(self)
+
+    @property
+    def home(self) -> "Wiring":
+        """The wiring of the default backend."""
+        return self.peers[0]
+
+    def named(self, name: str) -> "Wiring":
+        """Return the wiring of a backend. Raises: StoreNotFoundError."""
+        for found in self.peers:
+            if found.backend.name == name:
+                return found
+        raise StoreNotFoundError(name)
+
+    def peer(self, backend_id: int | None) -> "Wiring":
+        """Return the wiring of a backend by its number; None is the default one. Raises: BackendUnavailableError."""
+        if backend_id is None:
+            return self.home
+        for found in self.peers:
+            if found.backend_id == backend_id:
+                return found
+        why = "it was added after this program opened the repository; open it again"
+        raise BackendUnavailableError(f"number {backend_id}", why)
+
+    def of_content(self, content_id: ContentId) -> "Wiring":
+        """Return the wiring of the backend where a content lies.
+
+        Raises: ImageDeletedError, CatalogDamagedError, BackendUnavailableError.
+        """
+        try:
+            return self.peer(self.catalog.content(content_id).backend_id)
+        except CatalogDamagedError:
+            raise self.gone(content_id) from None
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -108,6 +153,8 @@ class Wiring:
 
     def read_ahead(self, threads: int) -> ReadAhead:
         """Return what all streams share; the first one says with how many threads."""
+        if self is not self.home:
+            return self.home.read_ahead(threads)
         with self._read_ahead_lock:
             if self._read_ahead is None:
                 self._read_ahead = ReadAhead(threads)
@@ -157,7 +204,7 @@ class Wiring:
         on_read: Callable[[], None] | None = None,
         patience: Patience | None = None,
     ) -> ContentReader:
-        """Open a complete content for reading: its packs are applied to the index first.
+        """Open a complete content for reading, on whatever backend: its packs are applied to the index first.
 
         Args:
             on_read: called before chunks are read.
@@ -165,6 +212,16 @@ class Wiring:
         Raises: ImageDeletedError when the image went meanwhile, CatalogDamagedError when it is there and its content
             or tree is not.
         """
+        try:
+            content = self.catalog.content(content_id)
+        except CatalogDamagedError:
+            raise self.gone(content_id) from None
+        return self.peer(content.backend_id)._reader(content, on_read, patience)
+
+    def _reader(
+        self, content: ContentRow, on_read: Callable[[], None] | None, patience: Patience | None
+    ) -> ContentReader:
+        content_id = content.content_id
         rows: dict[int, PackRow] = {}
 
         def refresh() -> Mapping[int, PackRef]:
@@ -177,10 +234,6 @@ class Wiring:
 
         packs = refresh()
         lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]))
-        try:
-            content = self.catalog.content(content_id)
-        except CatalogDamagedError:
-            raise self.gone(content_id) from None
         return ContentReader(
             content_id=content_id,
             tree=plain_tree(content),
@@ -226,20 +279,27 @@ class Wiring:
             _log.warning("session.not_ended session=%s why=%s", session_id, error)
 
     def close(self) -> None:
-        """Close every part; twice is harmless."""
-        if not self.closed:
-            self.closed = True
-            if self._read_ahead is not None:
-                self._read_ahead.close()
-            self.index.close()
-            self.catalog.close()
-            self.backend.close()
+        """Close every part, and those of the peers; twice is harmless."""
+        for wiring in self.peers:
+            if not wiring.closed:
+                wiring.closed = True
+                if wiring._read_ahead is not None:
+                    wiring._read_ahead.close()
+                wiring.index.close()
+                wiring.catalog.close()
+                wiring.backend.close()
+
+
+def index_path(site: SiteConfig, backend: str) -> Path:
+    """Return where the index of a backend's packs is."""
+    path = site.folder / site.index_path
+    return path if backend == DEFAULT_BACKEND else path.with_name(f"{path.name}-{backend}")
 
 
 def open_index(site: SiteConfig, incarnation: str, path: Path | None = None) -> Index:
-    """Open the index of a repository, or one beside it that may take its place."""
+    """Open the index of the default backend's packs, or the one at a path."""
     return Index.open(
-        site.folder / site.index_path if path is None else path,
+        index_path(site, DEFAULT_BACKEND) if path is None else path,
         site.repository_uuid,
         incarnation,
         map_size=site.index_map_size,

@@ -73,6 +73,7 @@ def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
         hole_size=row.hole_size,
         trees=tuple(TreeRow(tree.role, None if tree.root is None else bytes(tree.root), tree.size) for tree in trees),
         hashes={item.algo: item.value for item in hashes},
+        backend_id=row.backend_id,
     )
 
 

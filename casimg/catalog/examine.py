@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, or_, select
 
 from casimg.catalog.image_rows import is_stored
-from casimg.catalog.packs import PACK_COLUMNS, pack_row
+from casimg.catalog.packs import PACK_COLUMNS, lies_on, pack_row
 from casimg.catalog.rows import PackRow
 from casimg.catalog.schema import content_packs, contents, images, outbox, packs
 from casimg.catalog.sessions import time_of
@@ -35,11 +35,11 @@ def integrity(connection: Connection) -> list[str]:
     return problems
 
 
-def verifications(connection: Connection) -> list[Verification]:
+def verifications(connection: Connection, backend_id: int | None = None) -> list[Verification]:
     """Return the packs whose object should be there, those never read first, then the least recently read."""
     rows = connection.execute(
         select(*PACK_COLUMNS, packs.c.verified_at)
-        .where(packs.c.state.in_(["live", "condemned"]))
+        .where(packs.c.state.in_(["live", "condemned"]), lies_on(backend_id))
         .order_by(packs.c.pack_no)
     ).all()
     found = []

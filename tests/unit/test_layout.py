@@ -25,10 +25,21 @@ LAYERS = (
     | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "metadef_loading", "metadefs", "opened", "read_ahead", "registry", "tasks"}
+    | {
+        "buffers",
+        "entry",
+        "hashing",
+        "keywords",
+        "metadef_loading",
+        "metadefs",
+        "opened",
+        "read_ahead",
+        "registry",
+        "tasks",
+    }
     | {"upkeep", "distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
     # the composition root
-    {"opening", "recovery", "repository"},
+    {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
     {"casimg", "cli", "testing", "__main__"},
 )
