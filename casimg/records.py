@@ -79,8 +79,13 @@ def put_record(
 def remove_records(wiring: Wiring, image_id: ImageId) -> None:
     """Remove every record of a deleted image, from all backends."""
     for peer in wiring.peers:
-        for found in list(peer.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-            peer.backend.delete(found.key)
+        remove_records_here(peer, image_id)
+
+
+def remove_records_here(wiring: Wiring, image_id: ImageId) -> None:
+    """Remove every record of a deleted image from one backend."""
+    for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
+        wiring.backend.delete(found.key)
 
 
 def flush_records(wiring: Wiring) -> int:
