@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
-from casimg.errors import CasimgError, ImageNotFoundError
+from casimg.errors import BackendUnavailableError, CasimgError, DamageError, ImageNotFoundError, NotFoundError
 from casimg.ids import ContentId
 from casimg.wiring import Wiring
 
@@ -108,16 +108,57 @@ class ReadLease:
             return None
 
 
-def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
+def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
+    An image that lies on several backends is read from the first one that can be read, and from others where that one
+    turns out to be damaged.
+
+    Args:
+        stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    if image.status not in STORED_STATUSES or image.content_id is None:
-        raise ImageNotFoundError(image.id)
-    lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))
     try:
-        return wiring.reader(image.content_id, on_read=lease.touch), lease
+        return _open_first(wiring, image, stores)
+    except ImageNotFoundError:
+        # It may have left the backends that it lay on when the row was read.
+        now = wiring.catalog.image(image.id)
+        if now.stores in ((), image.stores):
+            raise
+        return _open_first(wiring, now, stores)
+
+
+def _open_first(wiring: Wiring, image: ImageRow, stores: Sequence[str]) -> tuple[ContentReader, ReadLease]:
+    contents = contents_of(image, stores)
+    if not contents:
+        raise ImageNotFoundError(image.id)
+    for number, content_id in enumerate(contents, 1):
+        try:
+            return _open_one(wiring, image, content_id, contents[number:])
+        except (BackendUnavailableError, DamageError, NotFoundError) as error:
+            if number == len(contents):
+                raise
+            _log.warning("image.read_elsewhere image=%s content=%s why=%s", image.id, content_id, error)
+    raise ImageNotFoundError(image.id)
+
+
+def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
+    """Return the contents of a stored image, those on `stores` first, in their order; none of any other image."""
+    if image.status not in STORED_STATUSES or image.content_id is None:
+        return []
+    by_store = {copy.store: copy.content_id for copy in image.copies}
+    if image.stores:
+        by_store = {image.stores[0]: image.content_id, **by_store}
+    preferred = [by_store[store] for store in stores if store in by_store]
+    return list(dict.fromkeys([*preferred, image.content_id, *by_store.values()]))
+
+
+def _open_one(
+    wiring: Wiring, image: ImageRow, content_id: ContentId, twins: Sequence[ContentId]
+) -> tuple[ContentReader, ReadLease]:
+    lease = ReadLease(wiring.catalog, content_id, image.id, left=left_leases(wiring))
+    try:
+        return wiring.reader(content_id, on_read=lease.touch, twins=twins), lease
     except BaseException:
         lease.end()
         raise

@@ -394,6 +394,36 @@ class Repository(AbstractContextManager["Repository"]):
 
         return backends(self._wiring)
 
+    def copy(
+        self,
+        ref: str,
+        to: str,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Image:
+        """Copy an image to another backend, where it is read when the first one is damaged or away.
+
+        Raises: ImageNotFoundError, AmbiguousNameError, StoreNotFoundError, CopyExistsError, CancelledError,
+            NoSpaceError, DamageError, TryAgainError.
+        """
+        from casimg import copying
+
+        self._wiring.check_open()
+        row, target = self._wiring.catalog.find(ref), self._wiring.named(to)
+        return image_of(copying.copy_image(target, row.id, self._save_options(False, progress, cancel)))
+
+    def remove_copy(self, ref: str, backend: str) -> Image:
+        """Remove an image from a backend; it must lie on another. `plan_gc().execute()` gives the space back.
+
+        Raises: ImageNotFoundError, AmbiguousNameError, StoreNotFoundError, CopyNotFoundError, LastCopyError.
+        """
+        from casimg import copying
+
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        return image_of(copying.leave(self._wiring.named(backend), row.id))
+
     def sessions(self, *, ended: bool = False) -> "list[Session]":
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""
         from casimg import upkeep

@@ -11,7 +11,7 @@ What it must not know: HTTP.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
@@ -162,16 +162,23 @@ def _slices(buffer: bytearray, size: int) -> Iterator[bytes]:
 
 
 def open_stream(
-    wiring: Wiring, image: ImageRow, start: int = 0, end: int | None = None, *, threads: int = 0
+    wiring: Wiring,
+    image: ImageRow,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    threads: int = 0,
+    stores: Sequence[str] = (),
 ) -> ContentStream:
     """Open bytes [start, end) of an image under a lease that ends when the stream is closed.
 
     Args:
         threads: cores to use, together with all other streams of this process; 0 for all, at most 8.
+        stores: backends in the order in which they shall be tried, before all others.
     Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that
         is not within it.
     """
-    reader, lease = open_leased(wiring, image)
+    reader, lease = open_leased(wiring, image, stores)
     try:
         ahead = wiring.read_ahead(thread_count(threads))
         return ContentStream(reader, ahead, start, reader.tree.size if end is None else end, lease.end)

@@ -6,7 +6,7 @@ Its one task beyond holding parts is to make the index cover what is about to be
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -203,25 +203,46 @@ class Wiring:
         *,
         on_read: Callable[[], None] | None = None,
         patience: Patience | None = None,
+        twins: Sequence[ContentId] = (),
     ) -> ContentReader:
         """Open a complete content for reading, on whatever backend: its packs are applied to the index first.
 
         Args:
             on_read: called before chunks are read.
             patience: how long to wait for objects that the backend does not show; None as configured.
+            twins: contents of the same bytes on other backends, read from in this order when this one fails.
         Raises: ImageDeletedError when the image went meanwhile, CatalogDamagedError when it is there and its content
-            or tree is not.
+            or tree is not; BackendUnavailableError.
         """
         try:
             content = self.catalog.content(content_id)
         except CatalogDamagedError:
             raise self.gone(content_id) from None
-        return self.peer(content.backend_id)._reader(content, on_read, patience)
+        if twins and patience is None:
+            patience = Patience(0.0)  # rather read elsewhere than wait
+        return self.peer(content.backend_id)._reader(content, on_read, patience, twins)
 
     def _reader(
-        self, content: ContentRow, on_read: Callable[[], None] | None, patience: Patience | None
+        self,
+        content: ContentRow,
+        on_read: Callable[[], None] | None,
+        patience: Patience | None,
+        twins: Sequence[ContentId],
     ) -> ContentReader:
         content_id = content.content_id
+        tree = plain_tree(content)
+
+        def other() -> ContentReader | None:
+            for number, twin in enumerate(twins, 1):
+                try:
+                    found = self.reader(twin, on_read=on_read, twins=twins[number:])
+                except CasimgError as error:
+                    _log.warning("twin.unreadable content=%s twin=%s why=%s", content_id, twin, error)
+                    continue
+                if found.tree == tree:
+                    return found
+            return None
+
         rows: dict[int, PackRow] = {}
 
         def refresh() -> Mapping[int, PackRef]:
@@ -236,7 +257,7 @@ class Wiring:
         lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]))
         return ContentReader(
             content_id=content_id,
-            tree=plain_tree(content),
+            tree=tree,
             packs=packs,
             backend=self.backend,
             index=self.index,
@@ -245,6 +266,7 @@ class Wiring:
             cache=self.frames,
             patience=patience or self.patience,
             on_read=on_read,
+            other=other,
         )
 
     def gone(self, content_id: ContentId) -> CasimgError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from casimg.backend.base import Backend, ListsPartials, ObjectStat, Space, TakesFiles, space_of
+from casimg.errors import BackendUnavailableError, RepositoryError
 
 
 class LazyBackend:
@@ -31,13 +32,16 @@ class LazyBackend:
         return self._name
 
     def opened(self) -> Backend:
-        """Return the backend. Raises: BackendUnavailableError, RepositoryError for one that is another repository's."""
+        """Return the backend. Raises: BackendUnavailableError, also for one that is not the repository's."""
         found = self._opened
         if found is None:
             with self._lock:
                 found = self._opened
                 if found is None:
-                    found = self._opened = self._open_backend()
+                    try:
+                        found = self._opened = self._open_backend()
+                    except RepositoryError as error:
+                        raise BackendUnavailableError(self._name, str(error)) from None
         return found
 
     def put(self, key: str, source: BinaryIO, size: int) -> None:

@@ -304,14 +304,24 @@ class Catalog:
                 raise
         return self.image(image_id)
 
-    def snapshot_row(self, session_id: SessionId, parent_id: ImageId, new: NewImage, *, unique_name: bool) -> ImageRow:
-        """Add an image that shares its parent's content; closes the session.
+    def snapshot_row(
+        self,
+        session_id: SessionId,
+        parent_id: ImageId,
+        new: NewImage,
+        *,
+        unique_name: bool,
+        recorded: ContentId | None = None,
+    ) -> ImageRow:
+        """Add an image that shares its parent's content, which its record names; closes the session.
 
         Raises: as commit.
         """
         try:
             self.transaction(
-                lambda connection: images.snapshot_row(connection, session_id, parent_id, new, unique_name=unique_name)
+                lambda connection: images.snapshot_row(
+                    connection, session_id, parent_id, new, unique_name=unique_name, recorded=recorded
+                )
             )
         except (SessionFencedError, TryAgainError):
             if not self.is_committed(session_id, new.id):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, or_, select
 from casimg.catalog.image_rows import is_stored
 from casimg.catalog.packs import PACK_COLUMNS, lies_on, pack_row
 from casimg.catalog.rows import PackRow
-from casimg.catalog.schema import content_packs, contents, images, outbox, packs
+from casimg.catalog.schema import content_packs, contents, image_copies, images, outbox, packs
 from casimg.catalog.sessions import time_of
 from casimg.ids import ContentId, ImageId
 
@@ -84,9 +84,10 @@ def is_behind(connection: Connection, image_id: ImageId) -> bool:
 
 def image_ids_of(connection: Connection, content_id: ContentId) -> list[ImageId]:
     """Return the stored images of a content, oldest first."""
+    copied = select(image_copies.c.image_id).where(image_copies.c.content_id == content_id)
     rows = connection.execute(
         select(images.c.id)
-        .where(images.c.content_id == content_id, is_stored())
+        .where(or_(images.c.content_id == content_id, images.c.id.in_(copied)), is_stored())
         .order_by(images.c.created_at, images.c.id)
     )
     return [ImageId(row.id) for row in rows]

@@ -33,12 +33,12 @@ from casimg.gc.locality import gather_newest
 from casimg.gc.orphans import OrphanReport, sweep_orphans, unexplained
 from casimg.gc.repack import RepackFigures, rewrite
 from casimg.gc.waste import RepackRules, choose, measure, rounds
-from casimg.ids import ContentId, ImageId, PackId
+from casimg.ids import ContentId, PackId
 from casimg.leasing import left_leases
 from casimg.pack.keys import pack_key
 from casimg.pack.writer import clean_spool
 from casimg.progress import Progress, ProgressCallback
-from casimg.records import flush_records, remove_records_here
+from casimg.records import flush_records, remove_records
 from casimg.results.upkeep import GcPlan, GcReport
 from casimg.wiring import Wiring
 
@@ -222,16 +222,16 @@ class _Collection:
         catalog.end_dead_saves()
         for image_id in catalog.deleted_with_content():
             # Records first: a record must never outlive the rows that say its image is deleted.
-            if all(self._remove_records(peer, image_id) for peer in wiring.peers):
-                catalog.forget_content(image_id)
+            try:
+                remove_records(wiring, image_id)
+            except BackendUnavailableError as error:  # what it names waits, all else is collected
+                if len(wiring.peers) == 1:
+                    raise
+                _log.warning("gc.records_stay image=%s why=%s", image_id, error)
+                self.unreachable[error.backend] = str(error)
+                continue
+            catalog.forget_content(image_id)
         return sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
-
-    def _remove_records(self, wiring: Wiring, image_id: ImageId) -> bool:
-        """Remove an image's records from one backend; False when that cannot be reached."""
-        if wiring.backend.name not in self.unreachable:
-            with reaching(wiring, self.unreachable):
-                remove_records_here(wiring, image_id)
-        return wiring.backend.name not in self.unreachable
 
     def _free(self, wiring: Wiring) -> None:
         """Condemn and sweep packs that nothing names."""

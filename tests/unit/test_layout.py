@@ -22,7 +22,19 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {
+        "comparing",
+        "copying",
+        "dedup",
+        "figures",
+        "frames",
+        "image_file",
+        "images",
+        "leasing",
+        "lineage",
+        "packing",
+        "pieces",
+    }
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
     | {
