@@ -130,15 +130,14 @@ def test_a_backend_that_is_gone_is_left_for_later(two: Repository, tmp_path: Pat
         report = collect(repo)
         assert len(report.unreachable) == 1
         assert "spare" in report.unreachable[0]
-        assert report.orphan_count == 1
+        assert (report.orphan_count, report.content_count) == (1, 1)
         with repo.open_image("kept local") as file:
             assert file.read() == KEPT
     (tmp_path / "elsewhere").rename(tmp_path / "spare")
     with casimg.open(tmp_path / "repository") as repo:
         report = collect(repo)
         assert report.unreachable == ()
-        assert report.orphan_count == 1
-        assert report.content_count == 2
+        assert (report.orphan_count, report.content_count) == (1, 1)
         is_sound(repo)
 
 
