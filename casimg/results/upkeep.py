@@ -24,6 +24,8 @@ class GcPlan:
     orphan_size: int = 0
     disabled: str | None = None
     """Why nothing would be freed, after `recover` and before a full check."""
+    unreachable: tuple[str, ...] = ()
+    """Backends that could not be looked at, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class GcReport:
         orphans_refused: why none were removed, when the catalog looks restored from a backup.
         record_behind_count: images whose record could not be brought up to date; the next `gc` tries again.
         disabled: why nothing at all was removed, after `recover` and before a full check.
+        unreachable: backends that could not be reached, and why; what lies there is for a later `gc`.
     """
 
     content_count: int = 0
@@ -64,6 +67,7 @@ class GcReport:
     orphans_refused: str | None = None
     record_behind_count: int = 0
     disabled: str | None = None
+    unreachable: tuple[str, ...] = ()
     duration_s: float = 0.0
 
 
