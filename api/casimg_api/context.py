@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
+    from casimg_api.places import Places
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.schemas import Schemas
@@ -65,6 +66,7 @@ class Services:
     imports: "Imports"
     stores: "Stores"
     limits: "UnifiedLimits"
+    places: "Places"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -102,6 +104,10 @@ class Call:
     @property
     def limits(self) -> "UnifiedLimits":
         return self.services.limits
+
+    @property
+    def places(self) -> "Places":
+        return self.services.places
 
     @property
     def config(self) -> "Config":

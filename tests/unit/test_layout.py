@@ -26,8 +26,9 @@ LAYERS = (
     | {"pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "keywords", "kept", "metadef_loading", "metadefs", "opened", "read_ahead"}
-    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"},
+    | {"buffers", "entry", "hashing", "keywords", "kept", "locations", "metadef_loading", "metadefs", "opened"}
+    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"}
+    | {"read_ahead"},
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
