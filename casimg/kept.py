@@ -237,15 +237,33 @@ def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"
         lines = (line.split() for line in (proc / "meminfo").read_text().splitlines())
         found = {line[0]: int(line[1]) << 10 for line in lines if len(line) > 1}
         free, whole = found["MemAvailable:"], found["MemTotal:"]
+        groups = (proc / "self/cgroup").read_text().splitlines()
     except (OSError, ValueError, KeyError):
         return 0, 0
+    for number, controllers, path in (group.split(":", 2) for group in groups):
+        if number == "0":
+            limit = _group_memory(cgroup / path.lstrip("/"), "memory.max", "memory.current", "")
+        elif controllers == "memory":  # of an older kernel, or an older configuration
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+            # In a container its own group is the root of what is mounted.
+            limit = _group_memory(cgroup / "memory" / path.lstrip("/"), *files) or _group_memory(
+                cgroup / "memory", *files
+            )
+        else:
+            continue
+        if limit is not None:
+            free, whole = min(free, limit[0]), min(whole, limit[1])
+    return free, whole
+
+
+def _group_memory(group: Path, limit_name: str, used_name: str, prefix: str) -> tuple[int, int] | None:
+    """Return what a control group may still take and its limit; None when there is none."""
     try:
-        own = cgroup / (proc / "self/cgroup").read_text().strip().rpartition("::/")[2]
-        limit = int((own / "memory.max").read_text())
-        used = int((own / "memory.current").read_text())
-        counts = dict(line.split() for line in (own / "memory.stat").read_text().splitlines())
+        limit = int((group / limit_name).read_text())
+        used = int((group / used_name).read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         # What is cached of files goes first.
-        used -= int(counts["inactive_file"]) + int(counts["active_file"])
-    except (OSError, ValueError, KeyError):  # no limit, or an old kernel
-        return free, whole
-    return min(free, limit - used), min(whole, limit)
+        used -= int(counts[f"{prefix}inactive_file"]) + int(counts[f"{prefix}active_file"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return limit - used, limit

@@ -191,6 +191,7 @@ def test_memory_is_what_the_machine_or_its_container_has(tmp_path: Path) -> None
     (proc / "self").mkdir(parents=True)
     (cgroup / "box").mkdir(parents=True)
     assert free_memory(proc, cgroup) == (0, 0)
+    (proc / "self/cgroup").write_text("")
     (proc / "meminfo").write_text("MemTotal: 16384 kB\nMemFree: 1 kB\nMemAvailable: 8192 kB\nHugePages_Total: 0\n")
     assert free_memory(proc, cgroup) == (8192 << 10, 16384 << 10)
     (proc / "self/cgroup").write_text("0::/box\n")
@@ -200,6 +201,22 @@ def test_memory_is_what_the_machine_or_its_container_has(tmp_path: Path) -> None
     (cgroup / "box/memory.current").write_text("3145728\n")
     (cgroup / "box/memory.stat").write_text("anon 5\ninactive_file 1000000\nactive_file 48576\n")
     assert free_memory(proc, cgroup) == (4194304 - 3145728 + 1048576, 4194304)
+
+
+@pytest.mark.parametrize("folder", ["memory/docker/box", "memory"])
+def test_limits_of_older_control_groups_count(tmp_path: Path, folder: str) -> None:
+    """The memory controller by itself, seen from the host or from within the container."""
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 16384 kB\nMemAvailable: 8192 kB\n")
+    (proc / "self/cgroup").write_text("9:cpu:/docker/box\n4:memory:/docker/box\n0::/\n")
+    (cgroup / folder).mkdir(parents=True)
+    (cgroup / folder / "memory.limit_in_bytes").write_text("2097152\n")
+    (cgroup / folder / "memory.usage_in_bytes").write_text("1500000\n")
+    (cgroup / folder / "memory.stat").write_text(
+        "inactive_file 1\ntotal_inactive_file 400000\ntotal_active_file 50000\n"
+    )
+    assert free_memory(proc, cgroup) == (2097152 - 1050000, 2097152)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -16,7 +16,6 @@ from casimg.constants import MIB, SEGMENT_SIZE
 from casimg.errors import BackendUnavailableError, DamageError, ImageNotFoundError
 from casimg.ids import ImageId
 from casimg.image_cache import ImageCache
-from casimg.kept import KeptSegments
 from casimg.registry import NewEntry, Registry, Viewer
 from casimg.repository import Repository
 from casimg.streaming import ContentStream
@@ -490,37 +489,3 @@ def test_names_of_nodes() -> None:
     long = [node_of(CacheConfig(image_cache_dir="/" + "x/" * 200 + end)) for end in "ab"]
     assert len(set(long)) == 2
     assert max(len(name) for name in long) <= 255
-
-
-def test_what_was_checked_once_is_sent_from_memory(make: Make, registry: Registry) -> None:
-    """With memory, a file is read and hashed once; whole or in ranges the bytes are right, and holes take nothing."""
-    data = bytes(mixed_bytes(2 * SEGMENT_SIZE + 77)) + bytes(2 * SEGMENT_SIZE) + b"end"
-    kept = KeptSegments(64 << 20)
-    cache = make()
-    cache._kept = kept
-    image_id = filled(cache, registry, data)
-    assert kept.size == 0
-    assert download(cache, registry, image_id) == data
-    held = kept.size
-    assert 2 * SEGMENT_SIZE <= held < len(data)
-    with (cache.folder.path / image_id).open("r+b") as file:  # what it says of itself stays, its bytes go
-        file.write(os.urandom(SEGMENT_SIZE))
-    for start, end in ((0, 2 * SEGMENT_SIZE), (1000, 2 * SEGMENT_SIZE - 1), (SEGMENT_SIZE - 1, SEGMENT_SIZE + 1)):
-        stream = opened(cache, registry, image_id, start, end)
-        assert isinstance(stream, CachedStream)
-        assert b"".join(bytes(part) for part in stream.views()) == data[start:end]
-        stream.close()
-        assert download(cache, registry, image_id, start, end) == data[start:end]
-    assert kept.size == held
-    assert cached(cache) == {image_id}
-
-
-def test_damage_is_found_before_anything_is_kept(make: Make, registry: Registry) -> None:
-    """A file that is damaged is not kept in memory, and the repository's bytes come instead."""
-    kept = KeptSegments(64 << 20)
-    cache = make()
-    cache._kept = kept
-    image_id = filled(cache, registry)
-    flip(cache.folder.path / image_id, SEGMENT_SIZE - 1)
-    assert download(cache, registry, image_id) == DATA
-    assert kept.size == 0

@@ -55,7 +55,7 @@ def test_the_dense_disk_has_no_holes(disks: Disks) -> None:
 
 
 def test_disks_are_made_where_there_is_no_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a family, disks are made below the folder, and once."""
+    """Without a family, or with half of one, disks are made below the folder, and once."""
     made: list[Path] = []
 
     def make(folder: Path) -> None:
@@ -66,7 +66,9 @@ def test_disks_are_made_where_there_is_no_family(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(disks_module, "make_images", make)
     found = find_disks(None, tmp_path / "made", small=True)
-    find_disks(None, tmp_path / "made", small=True)
+    (tmp_path / "half").mkdir()
+    _disk(tmp_path / "half/base.raw", 1)
+    find_disks(tmp_path / "half", tmp_path / "made", small=True)
     assert made == [tmp_path / "made"]
     assert found.before.name == "image-1.raw"
 
