@@ -14,7 +14,7 @@ from casimg.catalog.image_rows import copies_of, is_stored
 from casimg.catalog.images import note_changes_since
 from casimg.catalog.packs import hold_packs
 from casimg.catalog.rows import CopyRow, ImageRow, NewContent
-from casimg.catalog.schema import backends, contents, image_copies, images
+from casimg.catalog.schema import backends, contents, image_copies, images, sessions
 from casimg.catalog.sessions import beat, close_session
 from casimg.errors import (
     CatalogDamagedError,
@@ -103,6 +103,8 @@ def add_copy(
 
 def is_copied(connection: Connection, session_id: SessionId, content_id: ContentId) -> bool:
     """K5: tell whether the session of a copy did commit; only its commit makes the content complete."""
+    # Its lock waits for a commit whose answer was lost.
+    connection.execute(select(sessions.c.state).where(sessions.c.session_id == session_id).with_for_update()).first()
     query = select(contents.c.content_id).where(
         contents.c.content_id == content_id, contents.c.session_id == session_id, contents.c.state == "complete"
     )
