@@ -108,19 +108,53 @@ class ReadLease:
             return None
 
 
+class LateLease:
+    """A lease on an image's content that is taken when it turns out to be needed. Threads: any, `take` one.
+
+    Raises: ImageNotFoundError when the image is not stored.
+    """
+
+    def __init__(self, wiring: Wiring, image: ImageRow) -> None:
+        self.content_id = _content_of(image)
+        self._wiring = wiring
+        self._image_id = image.id
+        self._lease: ReadLease | None = None
+
+    def take(self) -> None:
+        """Take it, once. Raises: ImageNotFoundError when the content is gone."""
+        if self._lease is None:
+            left = left_leases(self._wiring)
+            self._lease = ReadLease(self._wiring.catalog, self.content_id, self._image_id, left=left)
+
+    def touch(self) -> None:
+        """As ReadLease.touch, if there is one."""
+        if self._lease is not None:
+            self._lease.touch()
+
+    def end(self) -> None:
+        """As ReadLease.end, if there is one."""
+        if self._lease is not None:
+            self._lease.end()
+
+
 def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    if image.status not in STORED_STATUSES or image.content_id is None:
-        raise ImageNotFoundError(image.id)
-    lease = ReadLease(wiring.catalog, image.content_id, image.id, left=left_leases(wiring))
+    content_id = _content_of(image)
+    lease = ReadLease(wiring.catalog, content_id, image.id, left=left_leases(wiring))
     try:
-        return wiring.reader(image.content_id, on_read=lease.touch), lease
+        return wiring.reader(content_id, on_read=lease.touch), lease
     except BaseException:
         lease.end()
         raise
+
+
+def _content_of(image: ImageRow) -> ContentId:
+    if image.status not in STORED_STATUSES or image.content_id is None:
+        raise ImageNotFoundError(image.id)
+    return image.content_id
 
 
 @contextmanager

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from casimg.results.figures import Stats
     from casimg.results.upkeep import CheckReport, IndexReport, Session
     from casimg.tasks import Tasks
+    from casimg.upkeep import Upkeep
 
 TargetLike = str | os.PathLike[str] | BinaryIO
 
@@ -319,9 +320,8 @@ class Repository(AbstractContextManager["Repository"]):
         from casimg.lineage import lineage
 
         self._wiring.check_open()
-        asked = self._wiring.catalog.find(ref)
         rows = self._wiring.catalog.images(include_deleted=True)
-        return lineage(rows, asked.id, image_of)
+        return lineage(rows, self._wiring.catalog.find(ref).id, image_of)
 
     def prune_snapshots(
         self, ref: str, *, keep_last: int = 0, keep_daily: int = 0, keep_weekly: int = 0, dry_run: bool = False
@@ -347,8 +347,7 @@ class Repository(AbstractContextManager["Repository"]):
         from casimg import comparing
 
         self._wiring.check_open()
-        reader_a, image_a = self._reader_of(a)
-        reader_b, image_b = self._reader_of(b)
+        (reader_a, image_a), (reader_b, image_b) = self._reader_of(a), self._reader_of(b)
         return comparing.diff(reader_a, reader_b, image_a, image_b, exact=exact)
 
     def stats(
@@ -385,9 +384,8 @@ class Repository(AbstractContextManager["Repository"]):
         from casimg import updating
 
         self._wiring.check_open()
-        row = self._wiring.catalog.find(ref)
         change = ImageChange(name, protected, visibility, dict(properties or {}), tuple(unset))
-        return image_of(updating.update(self._wiring, row, change, same_name=same_name))
+        return image_of(updating.update(self._wiring, self._wiring.catalog.find(ref), change, same_name=same_name))
 
     def delete(self, ref: str) -> Image:
         """Delete an image and return what it was; `plan_gc().execute()` gives the space back.
@@ -431,21 +429,23 @@ class Repository(AbstractContextManager["Repository"]):
         Args:
             unused_max: share of stored bytes, 0 to 1, that may stay unused in packs needed in part; 1 rewrites none.
         """
-        from casimg.gc.plan import plan_collection
-        from casimg.gc.waste import RepackRules
+        from casimg.gc import plan, waste
 
         self._wiring.check_open()
-        return plan_collection(self._wiring, RepackRules(unused_max=unused_max), progress)
+        return plan.plan_collection(self._wiring, waste.RepackRules(unused_max=unused_max), progress)
 
     def sessions(self, *, ended: bool = False) -> "list[Session]":
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""
-        from casimg.results.upkeep import Session
+        from casimg import upkeep
 
         self._wiring.check_open()
-        return [
-            Session(row.session_id, row.kind, row.state, row.node, row.pid, row.opened_at, row.heartbeat)
-            for row in self._wiring.catalog.sessions(ended=ended)
-        ]
+        return upkeep.sessions(self._wiring, ended=ended)
+
+    def upkeep(self) -> "Upkeep":
+        """Return what is done for the repository by itself: when collections are due, and what the last one did."""
+        from casimg.upkeep import Upkeep
+
+        return Upkeep(self._wiring)
 
     def check(
         self,

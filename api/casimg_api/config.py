@@ -160,12 +160,23 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """Where the server keeps images whole, in front of the repository; sizes in bytes, times in seconds."""
+    """What the server keeps in memory, and in front of the repository on a disk; sizes in bytes, times in seconds."""
 
+    memory_size_max: int = -1
     image_cache_dir: str = ""
     image_cache_max_size: int = 10 << 30
     image_cache_stall_time: int = 86400
     worker_self_reference_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepConfig:
+    """When the server collects by itself."""
+
+    gc_every_h: int = 24
+    gc_when_free_below: str = "5%"
+    gc_pause_s: int = 3600
+    look_every_s: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +222,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     stores: Mapping[str, StoreOptions] = field(default_factory=dict)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -262,9 +274,13 @@ class Config:
             ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
             *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
             *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
+            ("cache.memory_size_max", self.cache.memory_size_max, -1, 1 << 62),
             ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
             ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
             ("the length of cache.worker_self_reference_url", len(self.cache.worker_self_reference_url), 0, 255),
+            ("upkeep.gc_every_h", self.upkeep.gc_every_h, 0, 1 << 20),
+            ("upkeep.gc_pause_s", self.upkeep.gc_pause_s, 0, 1 << 30),
+            ("upkeep.look_every_s", self.upkeep.look_every_s, 1, 86400),
             ("cors.max_age", self.cors.max_age, 0, 1 << 31),
         )
         for name, value, low, high in bounds:
@@ -274,6 +290,10 @@ class Config:
             binary_size(self.data.user_storage_quota)
         except ValueError as error:
             raise ConfigError(where, f"data.user_storage_quota: {error}") from None
+        try:
+            room(self.upkeep.gc_when_free_below)
+        except ValueError as error:
+            raise ConfigError(where, f"upkeep.gc_when_free_below: {error}") from None
         for method in self.image_import.enabled_import_methods:
             if method not in IMPORT_METHODS:
                 known = ", ".join(IMPORT_METHODS)
@@ -314,6 +334,16 @@ def binary_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no size: it wants a number and one of {', '.join(_UNITS)}")
     return int(match[1]) * _UNITS[(match[2] or "B").upper()]
+
+
+def room(text: str) -> tuple[int, float]:
+    """Return the bytes, or the share of all there are, that a text like `100GB` or `5%` names. Raises: ValueError."""
+    if text.strip().endswith("%"):
+        share = float(text.strip()[:-1])
+        if not 0 <= share <= 100:
+            raise ValueError(f"{text!r} is not from 0% to 100%")
+        return 0, share / 100
+    return binary_size(text), 0.0
 
 
 def _only_known(table: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str) -> None:

@@ -1,8 +1,9 @@
-"""The WSGI server behind `casimg serve`; nothing but `server_body.py` knows which one it is.
+"""The WSGI server behind `casimg serve`; nothing but `server_body.py` and `direct_send.py` knows which one it is.
 
 docs/decisions/0005-wsgi-server.md says why it is this one.
 """
 
+import signal
 import socket
 import struct
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from casimg_api.direct_send import DirectSends
 from casimg_api.server_body import LargeReads
-from casimg_api.stopping import stop_all
+from casimg_api.stopping import hurry_all, stop_all
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -36,7 +38,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 self.cfg.set(name, value)
 
     def load(self) -> "WSGIApplication":
-        return LargeReads(self._make())
+        return DirectSends(LargeReads(self._make()))
 
 
 def serve(
@@ -60,9 +62,23 @@ def serve(
         "keepalive": KEEPALIVE_S,
         "control_socket_disable": True,
         "when_ready": partial(_limit_idleness, idle_timeout_s),
+        "post_worker_init": _hurry_at_signals,
         "worker_exit": _stop_work,
     }
     _Server(make, options).run()
+
+
+def _hurry_at_signals(_worker: Any) -> None:
+    """Tell work in the background at once; the worker's own handlers let requests end first."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        before = signal.getsignal(number)
+
+        def hurry(number: int, frame: Any, before: Any = before) -> None:
+            hurry_all()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(number, hurry)
 
 
 def _stop_work(_arbiter: Any, _worker: Any) -> None:

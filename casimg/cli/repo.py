@@ -9,14 +9,14 @@ from casimg.choices import CHUNKER_KINDS, LEVEL_DEFAULT, LEVELS
 from casimg.cli import exit_codes
 from casimg.cli.app import Settings, command, common, loading, main_group
 from casimg.cli.images import resolve
-from casimg.cli.output import print_pairs, print_table, size_text, time_text
+from casimg.cli.output import jsonable, print_pairs, print_table, size_text, time_text
 from casimg.cli.progress import showing
 from casimg.constants import TIB
 from casimg.sizes import parse_size
 
 if TYPE_CHECKING:
     from casimg.results.figures import Stats
-    from casimg.results.upkeep import RepairReport
+    from casimg.results.upkeep import RepairReport, UpkeepState
 
 
 @command(main_group, example="casimg init /srv/images\ncasimg init /srv/images --expect 20TiB")
@@ -77,10 +77,11 @@ def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
     with settings.open() as repo, showing("stats", settings.progress) as progress:
         image_id = None if ref is None else resolve(repo, ref).id
         found = repo.stats(image_id, usages=per_image, progress=progress)
+        state = repo.upkeep().state()
 
     def text() -> None:
         if ref is None:
-            _print_totals(found)
+            _print_totals(found, state)
         if found.usages:
             rows = [
                 (
@@ -99,10 +100,12 @@ def stats(settings: Settings, ref: str | None, per_image: bool) -> None:
             headers = ("name", "id", "virtual", "plain", "unique", "shared", "own", "own stored", "decode")
             print_table(headers, rows, right=range(2, 9))
 
-    settings.show(found, text)
+    settings.show({**jsonable(found), "upkeep": state} if ref is None else found, text)
 
 
-def _print_totals(found: "Stats") -> None:
+def _print_totals(found: "Stats", state: "UpkeepState") -> None:
+    last = state.last_gc
+    freed = 0 if last is None else max(0, last.report.size - last.report.repack_new_size)
     print_pairs(
         [
             ("images", f"{found.image_count} ({found.content_count} contents)"),
@@ -115,6 +118,11 @@ def _print_totals(found: "Stats") -> None:
             ("chunks", f"{found.chunk_count} in {found.pack_count} packs"),
             ("index", f"{size_text(found.index_size)}  (a cache)"),
             ("unreferenced", f"{size_text(found.unreferenced_size)}  (casimg gc frees it)"),
+            ("last gc", "none" if last is None else f"{time_text(last.done_at)}, freed {size_text(freed)}"),
+            *(
+                (f"free, {space.name}", f"{size_text(space.free_size)} of {size_text(space.total_size)}")
+                for space in state.spaces
+            ),
         ]
     )
 

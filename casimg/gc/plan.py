@@ -11,14 +11,17 @@ there is room for, and one that finds none all the same is left, and what it wro
 After `recover` only fences and records are looked after, until a full check. Rules are those of DESIGN section 8.
 """
 
+import contextlib
+import json
 import logging
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from casimg.backend.base import space_of
-from casimg.catalog import PackRow, SweepVerdict, reading
+from casimg.catalog import PackRow, SweepVerdict, reading, upkeep
+from casimg.catalog.upkeep import GC
 from casimg.constants import PACK_SIZE_TARGET
 from casimg.errors import CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
@@ -55,7 +58,23 @@ class CollectionPlan:
         Raises: CatalogBusyError, BackendUnavailableError.
         """
         self.wiring.check_open()
-        return _Collection(self.wiring, self.rules, progress).run(trust_catalog)
+        return collect(self.wiring, self.rules, progress, trust_catalog=trust_catalog)
+
+
+def collect(
+    wiring: Wiring,
+    rules: RepackRules | None = None,
+    progress: ProgressCallback | None = None,
+    *,
+    trust_catalog: bool = False,
+    reason: str = "asked",
+) -> GcReport:
+    """Free what nothing refers to, and remember that it was done and why; as `CollectionPlan.execute`."""
+    report = _Collection(wiring, rules or RepackRules(), progress).run(trust_catalog)
+    work = partial(upkeep.record, kind=GC, reason=reason, report=json.dumps(asdict(report)))
+    with contextlib.suppress(CasimgError):  # what was freed is free, though nobody will be told later
+        wiring.reserve.spend(lambda: wiring.catalog.transaction(work, try_count=2))
+    return report
 
 
 def plan_collection(

@@ -68,6 +68,48 @@ class GcReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GcRun:
+    """The last collection that was done.
+
+    Attributes:
+        reason: "time" or "space", when a server decided it; "asked" for `casimg gc`.
+    """
+
+    reason: str
+    done_at: datetime
+    report: GcReport
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """Room on what a part of the repository lies on, in bytes; `name` is a backend's, or "spool"."""
+
+    name: str
+    total_size: int
+    free_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepState:
+    """What is done for a repository by itself, now and then, and how much room there is.
+
+    Attributes:
+        running_since, running_on: of a collection that a server began and has not ended.
+        failed_at, failure: the last time that one did not succeed, and why.
+        next_gc_at: when time is the reason for the next one; None without a schedule.
+        spaces: backends that can tell, and the spool.
+    """
+
+    last_gc: GcRun | None
+    running_since: datetime | None
+    running_on: str | None
+    failed_at: datetime | None
+    failure: str | None
+    next_gc_at: datetime | None
+    spaces: tuple[FreeSpace, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing `check` found.
 

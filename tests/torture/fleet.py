@@ -9,6 +9,7 @@ Allowed, and counted: a busy catalog, a fenced session (only when one was fenced
 after its deletion. Anything else a process raises is a violation.
 """
 
+import contextlib
 import io
 import json
 import multiprocessing
@@ -128,7 +129,8 @@ def _fence_now_and_then(
                 result.counts["busy"] += 1
             finally:
                 wake.cancel()
-                os.kill(writer.pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):  # woken before, and done
+                    os.kill(writer.pid, signal.SIGCONT)
 
 
 def _age_session(path: Path, pid: int, result: Result) -> bool:

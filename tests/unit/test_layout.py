@@ -25,8 +25,8 @@ LAYERS = (
     | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "metadef_loading", "metadefs", "opened", "read_ahead", "registry", "tasks"}
-    | {"distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
+    | {"buffers", "entry", "hashing", "kept", "metadef_loading", "metadefs", "opened", "read_ahead", "registry"}
+    | {"distrust", "image_cache", "passing", "segments", "speculating", "tasks", "upkeep", "uploading"},
     # the composition root
     {"opening", "recovery", "repository"},
     # what people and other programs touch

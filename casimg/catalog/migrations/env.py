@@ -2,7 +2,12 @@
 
 from alembic import context
 
-from casimg.catalog import cache_schema, metadef_schema, task_schema  # noqa: F401 - their tables join the metadata
+from casimg.catalog import (  # noqa: F401 - their tables join the metadata
+    cache_schema,
+    metadef_schema,
+    task_schema,
+    upkeep_schema,
+)
 from casimg.catalog.schema import metadata
 
 connection = context.config.attributes["connection"]

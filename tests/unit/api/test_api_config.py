@@ -54,6 +54,11 @@ def test_sample_says_every_key() -> None:
         ("[stores]\nfast = 1\n", "stores.fast must be a section"),
         ("[stores.fast]\nwait = 1\n", "unknown key in [stores.fast]: wait"),
         ("[stores.fast]\nweight = '1'\n", "stores.fast.weight must be of type int"),
+        ("[upkeep]\ngc_every_h = -1\n", "upkeep.gc_every_h is -1"),
+        ("[upkeep]\nlook_every_s = 0\n", "upkeep.look_every_s is 0"),
+        ("[upkeep]\ngc_when_free_below = '101%'\n", "upkeep.gc_when_free_below: '101%' is not from 0% to 100%"),
+        ("[upkeep]\ngc_when_free_below = 'nan%'\n", "upkeep.gc_when_free_below: 'nan%' is not from"),
+        ("[upkeep]\ngc_when_free_below = 'little'\n", "upkeep.gc_when_free_below: 'little' is no size"),
         ("[server\n", "line 1"),
     ],
 )

@@ -19,6 +19,7 @@ from casimg.catalog import (  # noqa: F401 - tables join the metadata
     cache_schema,
     metadef_schema,
     task_schema,
+    upkeep_schema,
 )
 from casimg.catalog.changes import change_image
 from casimg.catalog.edits import UNSET, Edit, edit_image
@@ -86,7 +87,7 @@ def _migrate(connection: Connection, to: str) -> None:
 def _everything(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, but for what 0003 does not have."""
     new = {"hidden", "virtual_size", "registered", "backend_id"}
-    added = {"alembic_version", "cached_images", "image_members", "tasks"}
+    added = {"alembic_version", "cached_images", "image_members", "tasks", "upkeep"}
     found: dict[str, list[dict[str, Any]]] = {}
     for table in sorted(set(inspect(connection).get_table_names()) - added):
         if table.startswith("metadef_"):

@@ -13,7 +13,13 @@ from sqlalchemy import Connection, create_engine, delete, insert, inspect, make_
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import casimg.catalog.migrate
-from casimg.catalog import Catalog, cache_schema, metadef_schema, task_schema  # noqa: F401 - their tables join the metadata
+from casimg.catalog import (  # noqa: F401 - their tables join the metadata
+    Catalog,
+    cache_schema,
+    metadef_schema,
+    task_schema,
+    upkeep_schema,
+)
 from casimg.catalog.migrate import HEAD, REVISIONS
 from casimg.catalog.schema import metadata, packs, repo
 from casimg.errors import CatalogDamagedError, ConfigError, NewerFormatError, RepositoryError
