@@ -44,6 +44,7 @@ from casimg_api.front import Front
 from casimg_api.importing import Imports, end_dead
 from casimg_api.openapi import document
 from casimg_api.policy import Policy
+from casimg_api.property_protection import PropertyProtection
 from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
@@ -144,12 +145,15 @@ def app_over(
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
+    protection = PropertyProtection(config.policy, policy)
     limits = limits_of_config(registry, config.quota)
     imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
     stores = Stores(config, registry.stores())
     known = Schemas(config.images)
-    services = Services(registry, definitions, work, config, policy, known, imports, stores, limits, caching)
+    services = Services(
+        registry, definitions, work, config, policy, known, imports, stores, limits, protection, caching
+    )
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)

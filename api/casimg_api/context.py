@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from casimg_api.importing import Imports
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
+    from casimg_api.property_protection import May, PropertyProtection
     from casimg_api.schemas import Schemas
     from casimg_api.stores import Stores
     from casimg_api.unified_limits import UnifiedLimits
@@ -65,6 +66,7 @@ class Services:
     imports: "Imports"
     stores: "Stores"
     limits: "UnifiedLimits"
+    protection: "PropertyProtection"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -102,6 +104,11 @@ class Call:
     @property
     def limits(self) -> "UnifiedLimits":
         return self.services.limits
+
+    @property
+    def may(self) -> "May":
+        """What the caller may do with properties; to be taken once for many names."""
+        return self.services.protection.of(self.caller)
 
     @property
     def config(self) -> "Config":

@@ -14,6 +14,7 @@ from casimg.image_file import ImageFile
 from casimg.registry import Inspected, NewEntry, Viewer
 from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import inspect_file, inspection_of
+from casimg_api.property_protection import May, everything
 from casimg_api.quota import limits_of
 from casimg_api.remote_images import RemoteImage
 from casimg_api.upload_body import UploadBody
@@ -49,6 +50,7 @@ class Job:
         uri: where to fetch from, for `web-download` and `import`.
         remote: the image of another service that is fetched, for `glance-download`.
         new: the image to make first, for `import`; it has the lock of the task from its beginning.
+        may: which properties come along, for `glance-download`.
     """
 
     method: Method
@@ -61,6 +63,7 @@ class Job:
     uri: str | None = None
     remote: RemoteImage | None = None
     new: NewEntry | None = None
+    may: May = everything
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from casimg.catalog import ImageRow, MemberRow
+from casimg_api.property_protection import May, everything
 from casimg_api.stores import Stores
 
 HASH_ALGORITHM: Final = "sha512"
@@ -20,12 +21,18 @@ def image_path(image_id: str) -> str:
     return f"/v2/images/{image_id}"
 
 
-def image_view(row: ImageRow, stores: Stores) -> dict[str, Any]:
-    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them."""
+def image_view(row: ImageRow, stores: Stores, may: May = everything) -> dict[str, Any]:
+    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them.
+
+    Args:
+        may: says which extra properties are shown.
+    """
     path = image_path(row.id)
     multihash = row.hashes.get(HASH_ALGORITHM)
     view: dict[str, Any] = {
-        **{name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES},
+        **{
+            name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES and may("read", name)
+        },
         "name": row.name,
         "disk_format": row.disk_format,
         "container_format": row.container_format,
