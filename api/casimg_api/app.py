@@ -46,6 +46,7 @@ from casimg_api.location_work import go_on_hashing
 from casimg_api.openapi import document
 from casimg_api.places import Places
 from casimg_api.policy import Policy
+from casimg_api.property_protection import PropertyProtection
 from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
@@ -153,13 +154,16 @@ def app_over(
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
+    protection = PropertyProtection(config.policy, policy)
     limits = limits_of_config(registry, config.quota)
     imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
     stores = Stores(config, registry.stores(), {config.http_store.name: "http"} if config.http_store.enabled else {})
     places = Places(config.images, stores, registry.locations().own_url)
     known = Schemas(config.images)
-    services = Services(registry, definitions, work, config, policy, known, imports, stores, limits, places, caching)
+    services = Services(
+        registry, definitions, work, config, policy, known, imports, stores, limits, places, protection, caching
+    )
     if is_serving:
         go_on_hashing(registry, work, imports)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)

@@ -69,6 +69,8 @@ class PolicyConfig:
     """What callers may do."""
 
     policy_file: str = ""
+    property_protection_file: str = ""
+    property_protection_rule_format: Literal["roles", "policies"] = "roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +348,11 @@ class Config:
             self,
             repository=replace(self.repository, path=place(self.repository.path)),
             auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
-            policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            policy=replace(
+                self.policy,
+                policy_file=place(self.policy.policy_file),
+                property_protection_file=place(self.policy.property_protection_file),
+            ),
             cache=replace(self.cache, image_cache_dir=place(self.cache.image_cache_dir)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )

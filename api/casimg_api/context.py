@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from casimg_api.places import Places
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
+    from casimg_api.property_protection import May, PropertyProtection
     from casimg_api.schemas import Schemas
     from casimg_api.stores import Stores
     from casimg_api.unified_limits import UnifiedLimits
@@ -67,6 +68,7 @@ class Services:
     stores: "Stores"
     limits: "UnifiedLimits"
     places: "Places"
+    protection: "PropertyProtection"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -108,6 +110,11 @@ class Call:
     @property
     def places(self) -> "Places":
         return self.services.places
+
+    @property
+    def may(self) -> "May":
+        """What the caller may do with properties; to be taken once for many names."""
+        return self.services.protection.of(self.caller)
 
     @property
     def config(self) -> "Config":

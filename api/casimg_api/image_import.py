@@ -64,6 +64,7 @@ def import_image(call: Call, image_id: str) -> None:
         call.stores.is_shown,
         uri=checked_uri(call, method.get("uri"), name) if name == "web-download" else None,
         remote=remote,
+        may=call.may,
     )
     _begin(call, row, body, job)
     send_nothing(call, 202)

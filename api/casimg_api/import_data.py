@@ -14,6 +14,7 @@ from casimg.image_file import ImageFile
 from casimg.registry import Inspected, NewEntry, Viewer
 from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import inspect_file, inspection_of
+from casimg_api.property_protection import May, everything
 from casimg_api.quota import limits_of
 from casimg_api.remote_images import RemoteImage
 from casimg_api.upload_body import UploadBody
@@ -50,6 +51,7 @@ class Job:
         remote: the image of another service that is fetched, for `glance-download`.
         new: the image to make first, for `import`; it has the lock of the task from its beginning.
         said_hash: algorithm and value, in hexadecimal, that a client says data at a location have.
+        may: which properties come along, for `glance-download`.
     """
 
     method: Method
@@ -63,6 +65,7 @@ class Job:
     remote: RemoteImage | None = None
     new: NewEntry | None = None
     said_hash: tuple[str, str] | None = None
+    may: May = everything
 
 
 @dataclass(frozen=True, slots=True)

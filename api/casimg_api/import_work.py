@@ -110,13 +110,18 @@ class Work:
             if name not in known:
                 raise FetchError(f"the image's format {name[:40]!r} is not known here")
         before = self._registry.show(job.image_id, ALL)
-        self._redescribe(job, found.disk_format, found.container_format, found.properties, ())
+        properties = {
+            name: value
+            for name, value in found.properties.items()
+            if job.may("update" if name in before.properties else "create", name)
+        }
+        self._redescribe(job, found.disk_format, found.container_format, properties, ())
         try:
             self._fetch(job, marks, Wanted(f"{remote.url}/file", remote.headers, found.size))
         except BaseException:
-            restored = {name: before.properties[name] for name in found.properties if name in before.properties}
+            restored = {name: before.properties[name] for name in properties if name in before.properties}
             with suppress(CasimgError):
-                self._redescribe(job, before.disk_format, before.container_format, restored, found.properties)
+                self._redescribe(job, before.disk_format, before.container_format, restored, properties)
             raise
 
     def _redescribe(

@@ -60,6 +60,11 @@ class Policy:
         self._reload()
         return not (self._overrides.keys() & {rule, *UNSCOPED})
 
+    def has(self, rule: str) -> bool:
+        """Return whether a rule of this name is among the defaults, or in the policy file."""
+        self._reload()
+        return rule in DEFAULTS or rule in self._overrides
+
     def enforce(self, caller: Caller, rule: str, target: Mapping[str, object]) -> None:
         """Raise 403 unless a caller may do what a rule names."""
         if not self.allows(caller, rule, target):
