@@ -123,6 +123,11 @@ class KeptSegments:
         """Whether anything is kept at all."""
         return self._slot_count > 0
 
+    @property
+    def is_filling(self) -> bool:
+        """Whether there is room, so that what is offered will be kept."""
+        return len(self._segments) < self._slot_count and not self._is_short
+
     def find(self, leaf: NodeId) -> KeptSegment | None:
         """Return a segment; None when it is not kept."""
         if not self._slot_count:
@@ -136,41 +141,44 @@ class KeptSegments:
         del gone  # not under the lock: what goes with the last of its views takes time
         return found
 
-    def offer(self, leaf: NodeId, plain: memoryview, *, only_free: bool = False) -> bool:
+    def peek(self, leaf: NodeId) -> KeptSegment | None:
+        """Return a segment as `find` does, without counting that it was asked for."""
+        with self._lock:
+            return self._segments.get(leaf)
+
+    def offer(self, leaf: NodeId, plain: memoryview, *, only_free: bool = False) -> KeptSegment | None:
         """Keep a copy of a segment, all of which was verified, if there is room or it is asked for more than others.
 
         Args:
             only_free: drive nothing out for it.
-        Returns: whether it is kept. Cost: one copy, and once the memory for it.
+        Returns: it, if it is kept. Cost: one copy, and once the memory for it.
         """
         if not self._slot_count:
-            return False
+            return None
         with self._lock:
-            if leaf in self._segments:
-                return True
-            gone = self._make_room(leaf, only_free=only_free)
-        if gone is None:
-            return False
-        del gone
+            found = self._segments.get(leaf)
+            gone = self._make_room(leaf, only_free=only_free) if found is None else []
+        if found is not None or gone is None:
+            return found
+        gone.clear()
         arena = self._arena
         try:
             slot = None if arena is None else arena.free.popleft()
         except IndexError:  # what was driven out is still on its way to somebody
-            return False
+            return None
         if arena is None or slot is None:
-            return False
+            return None
         try:
             view = arena.write(slot, plain)
         except OSError:
             self._is_short = True
             arena.give_back(slot)
             arena.free.append(slot)
-            return False
+            return None
         made = KeptSegment(arena, slot, view)
         with self._lock:
-            if arena is self._arena:
-                self._segments.setdefault(leaf, made)  # another thread may have been at it too
-        return True
+            # Another thread may have been at it too.
+            return self._segments.setdefault(leaf, made) if arena is self._arena else None
 
     def resize(self, size_max: int) -> None:
         """Forget everything, and keep at most so many bytes from now on, of those that the machine has."""

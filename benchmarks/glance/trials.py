@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -94,13 +95,14 @@ def downloads(ids: Mapping[str, str], disks: Disks) -> Iterator[tuple[str, Trial
 
         yield what, trial
 
-    def at_once(client: Client) -> None:
-        clients = [Client(client.port) for _ in range(_MANY)]
-        side_by_side([lambda one=one: one.download(ids["dense"]) for one in clients])  # type: ignore[misc]
-        for one in clients:
-            one.close()
+    yield f"download, no holes, {_MANY} clients at once", partial(_download_at_once, image_id=ids["dense"])
 
-    yield f"download, no holes, {_MANY} clients at once", at_once
+
+def _download_at_once(client: Client, image_id: str) -> None:
+    clients = [Client(client.port) for _ in range(_MANY)]
+    side_by_side([partial(one.download, image_id) for one in clients])
+    for one in clients:
+        one.close()
 
 
 def first_downloads(server: Running, ids: Mapping[str, str], *, drops: bool) -> Iterator[tuple[str, Cost]]:
@@ -109,14 +111,22 @@ def first_downloads(server: Running, ids: Mapping[str, str], *, drops: bool) -> 
     Args:
         drops: the machine's page cache too; needs a superuser.
     """
-    for name, words in (("new", ""), ("dense", ", no holes")):
+    for words, trial in (
+        ("", partial(_download, image_id=ids["new"])),
+        (", no holes", partial(_download, image_id=ids["dense"])),
+        (f", no holes, {_MANY} clients at once", partial(_download_at_once, image_id=ids["dense"])),
+    ):
         server.restart()
         if drops:
             drop_page_cache()
         client = Client(server.port)
-        cost = timed(server, client, lambda one, i=ids[name]: one.download(i))  # type: ignore[misc]
+        cost = timed(server, client, trial)
         client.close()
         yield f"first download after a start{words}{', from the disk' if drops else ''}", cost
+
+
+def _download(client: Client, image_id: str) -> None:
+    client.download(image_id)
 
 
 def drop_page_cache() -> None:

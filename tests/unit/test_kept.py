@@ -1,5 +1,7 @@
 """Segments kept in memory: what stays, what goes, and how much there is."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 from random import Random
@@ -147,13 +149,31 @@ def test_memory_that_is_given_back_stays_while_it_is_read(is_short: bool) -> Non
     assert sent.view == _bytes(1)
 
 
+def test_a_machine_without_memory_costs_nothing_but_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the memory cannot be had, nothing is kept, and the slot is there for the next who tries."""
+    now = [0.0]
+    kept = KeptSegments(MIB, free_size=lambda: _PLENTY, clock=lambda: now[0], slot_size=MIB)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        assert kept.offer(_leaf(1), memoryview(_bytes(1))) is None
+    assert kept.size == 0
+    now[0] += 2
+    assert not _read(kept, 1)
+    assert _read(kept, 1)
+
+
 def test_uploads_drive_nothing_out() -> None:
     """What is kept before anybody asked takes free room only."""
     kept = KeptSegments(2 * MIB, free_size=lambda: _PLENTY, slot_size=MIB)
     for number in range(4):
         for _ in range(9):
             kept.find(_leaf(number))
-        assert kept.offer(_leaf(number), memoryview(_bytes(number)), only_free=True) == (number < 2)
+        offered = kept.offer(_leaf(number), memoryview(_bytes(number)), only_free=True)
+        assert (offered is not None) == (number < 2)
     assert kept.find(_leaf(0)) is not None
     assert kept.find(_leaf(3)) is None
 

@@ -108,8 +108,8 @@ def test_a_run_measures_every_workload_on_both(tmp_path: Path, disks: Disks, mon
     )
     bench.run(30)
     rows = bench.rows()
-    assert len(rows) == 7 + 4 + 4 + 4 + 1 + 3 + 3
-    assert len(dropped) == 4
+    assert len(rows) == 7 + 4 + 4 + 6 + 1 + 3 + 3
+    assert len(dropped) == 6
     assert all(row.get("wall_ratio") or row.get("glance_size") is not None for row in rows)
     assert "upload new, chunked" in bench.table()
     measure.save(tmp_path / "results", "glance", rows)
