@@ -23,10 +23,10 @@ from typing import Final
 from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
 from casimg.constants import KIB, SEGMENT_SIZE
-from casimg.ids import ContentId, NodeId
+from casimg.ids import NodeId
 from casimg.ingest import thread_count
 from casimg.kept import KeptSegment
-from casimg.leasing import LateLease, first_readable
+from casimg.leasing import open_late
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
 from casimg.read_ahead import ReadAhead
@@ -230,25 +230,10 @@ def open_stream(
     Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that
         is not within it.
     """
-    open_one = partial(_open_one, wiring, image, start, end, threads)
-    return first_readable(wiring, image, stores, open_one)
-
-
-def _open_one(
-    wiring: Wiring,
-    image: ImageRow,
-    start: int,
-    end: int | None,
-    threads: int,
-    content_id: ContentId,
-    twins: Sequence[ContentId],
-) -> ContentStream:
-    lease = LateLease(wiring, image, content_id)
     end = image.size if end is None else end
+    is_long = -(-(end or 0) // SEGMENT_SIZE) - start // SEGMENT_SIZE > _SHORT_COUNT
+    reader, lease = open_late(wiring, image, stores, is_long=is_long)
     try:
-        if -(-(end or 0) // SEGMENT_SIZE) - start // SEGMENT_SIZE > _SHORT_COUNT:
-            lease.take()
-        reader = wiring.kept_reader(content_id, twins)
         return ContentStream(
             reader,
             wiring.read_ahead(thread_count(threads)),
@@ -256,7 +241,7 @@ def _open_one(
             reader.tree.size if end is None else end,
             lease.end,
             on_read=lease.touch,
-            on_failure=partial(wiring.forget_reader, content_id),
+            on_failure=partial(wiring.forget_reader, lease.content_id),
             hold=lease.take,
         )
     except BaseException:

@@ -112,7 +112,7 @@ class Wiring:
     shared: SharedMemory = field(default_factory=SharedMemory)
     peers: "list[Wiring]" = field(default_factory=list)
     """Of all backends, the default one's first; one list, which all of them have."""
-    _readers: "OrderedDict[tuple[ContentId, ...], ContentReader]" = field(default_factory=OrderedDict)
+    _readers: "OrderedDict[ContentId, tuple[tuple[ContentId, ...], ContentReader]]" = field(default_factory=OrderedDict)
     _read_lists: TrailerCache = field(default_factory=lambda: TrailerCache(_READ_TRAILER_COUNT))
     _readers_lock: threading.Lock = field(default_factory=threading.Lock)
     _read_ahead: ReadAhead | None = None
@@ -247,7 +247,7 @@ class Wiring:
         def other() -> ContentReader | None:
             for number, twin in enumerate(twins, 1):
                 try:
-                    found = self.reader(twin, on_read=on_read, twins=twins[number:], cache=cache)
+                    found = self.reader(twin, on_read=on_read, twins=twins[number:])
                 except CasimgError as error:
                     _log.warning("twin.unreadable content=%s twin=%s why=%s", content_id, twin, error)
                     continue
@@ -286,15 +286,15 @@ class Wiring:
 
         Raises: as `reader`, when it is new; of a content that went meanwhile, reading raises.
         """
-        key = (content_id, *twins)
+        key = tuple(twins)
         with self._readers_lock:
-            found = self._readers.get(key)
-            if found is not None:
-                self._readers.move_to_end(key)
+            known, found = self._readers.get(content_id, (None, None))
+            if found is not None and known == key:
+                self._readers.move_to_end(content_id)
                 return found
         made = self.reader(content_id, twins=twins, cache=self._read_lists)
         with self._readers_lock:
-            self._readers[key] = made
+            self._readers[content_id] = key, made
             while len(self._readers) > _KEPT_READER_COUNT:
                 self._readers.popitem(last=False)
         return made
@@ -302,8 +302,7 @@ class Wiring:
     def forget_reader(self, content_id: ContentId) -> None:
         """Let the next one who reads a content begin anew: what could not be read may be there again then."""
         with self._readers_lock:
-            for key in [key for key in self._readers if key[0] == content_id]:
-                del self._readers[key]
+            self._readers.pop(content_id, None)
         self._read_lists.drop_salvaged()
 
     def gone(self, content_id: ContentId) -> CasimgError:
