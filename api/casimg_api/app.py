@@ -210,6 +210,8 @@ def _responder(services: Services, route: Route) -> Responder:
         if route.rejects_body and has_body(req):
             raise HttpError(400, "A body is not expected with this request.")
         call = Call(services, req.env[CALLER_KEY], req.env[REQUEST_ID_KEY], req, resp)
+        if call.caller.is_anonymous and route.method != "GET":
+            raise HttpError(403, "Read-only access")
         route.handler(call, **parts)
 
     return respond

@@ -61,6 +61,7 @@ class AuthConfig:
     user: str = "casimg"
     tokens_file: str = ""
     keystone: Mapping[str, Any] = field(default_factory=dict)
+    allow_anonymous_access: bool = False
     max_request_id_length: int = 64
 
 
@@ -337,6 +338,8 @@ class Config:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
         if self.quota.use_keystone_limits and not self.quota.oslo_limit:
             raise ConfigError(where, "the table quota.oslo_limit must say where Keystone's limits are")
+        if auth.mode == "none" and auth.allow_anonymous_access:
+            raise ConfigError(where, "auth.allow_anonymous_access: auth.mode is none, so nobody is anonymous")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
 

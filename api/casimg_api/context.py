@@ -43,6 +43,8 @@ class Caller:
     """Roles of a service token that came with the user's."""
     scope: str = "project"
     """What the token is for: project, domain or system."""
+    is_anonymous: bool = False
+    """Without a token, where that is let in; see `ANONYMOUS`."""
 
     @property
     def is_service(self) -> bool:
@@ -52,6 +54,10 @@ class Caller:
     def viewer(self) -> Viewer:
         """Whose eyes the catalog looks through."""
         return Viewer(self.project_id, is_admin=self.is_admin)
+
+
+ANONYMOUS = Caller(None, None, (), is_anonymous=True)
+"""Whoever comes without a token: reads public images, whatever policies say."""
 
 
 @dataclass(frozen=True, slots=True)

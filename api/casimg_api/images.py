@@ -1,7 +1,7 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
@@ -34,7 +34,10 @@ _VISIBILITY_RULES: Final = {"public": "publicize_image", "community": "communiti
 
 def visible_image(call: Call, image_id: str) -> ImageRow:
     """Return an image that the caller may see. Raises: ImageNotFoundError, HttpError 404."""
-    return call.registry.show(image_id_of(image_id), call.caller.viewer)
+    row = call.registry.show(image_id_of(image_id), call.caller.viewer)
+    if call.caller.is_anonymous and row.visibility != "public":
+        raise ImageNotFoundError(row.id)
+    return row
 
 
 def create(call: Call) -> None:
@@ -142,6 +145,8 @@ def _parent(call: Call, properties: dict[str, str]) -> ImageId | None:
 def index(call: Call) -> None:
     """GET /images: one page of what the caller may see."""
     request = listing.parse(query(call.req), call.config.images)
+    if call.caller.is_anonymous and request.query.visibility in (None, "all"):
+        request = replace(request, query=replace(request.query, visibility="public"))
     target = {} if call.caller.project_id is None else {"project_id": call.caller.project_id}
     call.policy.enforce(call.caller, "get_images", target)
     may = call.may

@@ -18,7 +18,7 @@ from casimg.catalog import ImageRow
 from casimg.errors import ConfigError
 from casimg_api.context import Caller
 from casimg_api.errors import HttpError
-from casimg_api.policies import DEFAULTS, UNSCOPED
+from casimg_api.policies import ANONYMOUS, DEFAULTS, UNSCOPED
 
 _log = logging.getLogger("casimg_api.policy")
 
@@ -80,6 +80,12 @@ class Policy:
         raise forbidden(rule)
 
     def _ask(self, enforcer: policy.Enforcer, caller: Caller, rule: str, target: Mapping[str, object]) -> bool:
+        if caller.is_anonymous:
+            is_public = rule == "get_images" or target.get("visibility") == "public"
+            if rule not in ANONYMOUS or not is_public:
+                return False
+            if rule not in self._overrides:
+                return True
         if caller.scope != "project" and rule not in UNSCOPED:
             return False
         return bool(enforcer.enforce(rule, dict(target), _credentials(caller)))

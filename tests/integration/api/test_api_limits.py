@@ -10,6 +10,7 @@ import pytest
 
 from tests.api_serving import Answer, Client, serving, site
 from tests.fake_limits import FakeLimits, serving_limits
+from tests.integration.api.data.stores_serving import add_backend
 
 MIB = 1 << 20
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -34,10 +35,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server and its Keystone."""
     with serving_limits() as keystone:
         folder = tmp_path_factory.mktemp("limited")
+        (folder / "policy.yaml").write_text('"copy_image": "role:member"\n')
         options = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keystone.options.items())
         hosts = '[import_filtering_opts]\nallowed_hosts = ["localhost"]\n'
-        config = f"{hosts}[quota]\nuse_keystone_limits = true\n[quota.oslo_limit]\n{options}"
-        with serving("--config", str(site(folder, config))) as client:
+        imports = '[image_import]\nenabled_import_methods = ["glance-direct", "web-download", "copy-image"]\n'
+        stores = '[store]\nmulti_store = true\n[policy]\npolicy_file = "policy.yaml"\n'
+        config = f"{hosts}{imports}{stores}[quota]\nuse_keystone_limits = true\n[quota.oslo_limit]\n{options}"
+        path = site(folder, config)
+        for name in ("second", "third"):
+            add_backend(folder / "repository", name, folder / name)
+        with serving("--config", str(path)) as client:
             yield Site(keystone, client.as_("alice"), client.as_("bob"))
 
 
@@ -73,8 +80,8 @@ def ended(client: Client, image: str) -> Any:
         time.sleep(0.05)
 
 
-def bring(client: Client, image: str, method: dict[str, str]) -> Answer:
-    return client.post(f"{image}/import", {"method": method})
+def bring(client: Client, image: str, method: dict[str, str], **more: Any) -> Answer:
+    return client.post(f"{image}/import", {"method": method, **more})
 
 
 def test_images_are_counted(limited: Site) -> None:
@@ -162,6 +169,29 @@ def test_images_on_their_way_are_counted(limited: Site) -> None:
     assert bring(limited.alice, staged, {"name": "glance-direct"}).status == 202
     assert ended(limited.alice, staged)["status"] == "success"
     assert put(limited.alice, "file", 5, queued).status == 204
+
+
+def test_copies_are_counted(limited: Site) -> None:
+    """Each copy counts: one more may pass the limit, the next is refused; who has an image on its way copies none."""
+    limited.limit(image_size_total=5)
+    image = limited.alice.image(**FORMATS)["self"]
+    assert put(limited.alice, "file", 3 * MIB, image).status == 204
+    assert bring(limited.alice, image, {"name": "copy-image"}, stores=["second"]).status == 202
+    assert ended(limited.alice, image)["status"] == "success"
+    assert usage(limited.alice)["image_size_total"] == (6, 5)
+    assert bring(limited.alice, image, {"name": "copy-image"}, stores=["third"]).status == 413
+    limited.limit(image_size_total=20, image_count_uploading=1, image_stage_total=1)
+    staged = limited.alice.image(**FORMATS)["self"]
+    assert put(limited.alice, "stage", 5, staged).status == 204
+    assert bring(limited.alice, image, {"name": "copy-image"}, stores=["third"]).status == 202
+    task = ended(limited.alice, image)
+    assert (task["status"], "image_count_uploading is over limit" in task["message"]) == ("failure", True)
+    found = limited.alice.get(image).json
+    assert (found["status"], found["os_glance_failed_import"]) == ("active", "third")
+    assert limited.alice.delete(staged).status == 204
+    assert bring(limited.alice, image, {"name": "copy-image"}, stores=["third"]).status == 202
+    assert ended(limited.alice, image)["status"] == "success"
+    assert usage(limited.alice)["image_size_total"] == (9, 20)
 
 
 def test_usage_is_told(limited: Site) -> None:
