@@ -49,7 +49,7 @@ LAYERS = (
         "registry",
         "tasks",
     }
-    | {"upkeep", "distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
+    | {"findings", "upkeep", "distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
