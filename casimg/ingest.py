@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from casimg.buffers import BufferBudget, SegmentBuffers
@@ -107,6 +108,7 @@ class Ingest:
         total_size: for progress; None when the source cannot tell.
         budget: of buffers that many ingests share; None for one that has the machine for itself.
         watch: needs the bytes of segments too; None when nobody does.
+        keep: given new segments, whose ids were computed of these bytes, with the ids of their leaves; on any thread.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Ingest:
         total_size: int | None,
         budget: BufferBudget | None = None,
         watch: SegmentWatch | None = None,
+        keep: Callable[[NodeId, memoryview], object] | None = None,
     ) -> None:
         self.chunker = chunker
         self._level = level
@@ -136,6 +139,7 @@ class Ingest:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-ingest")
         self._buffers = SegmentBuffers(budget)
         self._watch = watch
+        self._keep = keep
         self._watched: deque[CutSegment] = deque()
         self._cutting: deque[Future[CutSegment] | Taken] = deque()
         self._encoding: deque[tuple[CutSegment, Future[list[Frame]]]] = deque()
@@ -270,7 +274,10 @@ class Ingest:
         leaf, is_known = self._emit_node(encode_leaf(segment.sizes, segment.ids)) if segment.ids else (None, True)
         self.tree.add_leaf(leaf)
         if new:
-            self._encoding.append((segment, self._pool.submit(_encode, segment.plain, new, self._level)))
+            keep = None
+            if self._keep is not None and leaf is not None and segment.read_chunks is None:
+                keep = partial(self._keep, leaf)
+            self._encoding.append((segment, self._pool.submit(_encode_job(segment.plain, new, self._level, keep))))
         if self._watch is not None:
             self._watch.decided(leaf, is_known=is_known and not new)
         if not new:
@@ -429,6 +436,18 @@ def cut_and_hash(chunker: Chunker, number: int, buffer: bytearray, size: int, re
     view = memoryview(buffer)[:size]
     sizes, ids = chunker.cut_and_hash(view)
     return CutSegment(number, sizes, ids, view, read_size, buffer=buffer)
+
+
+def _encode_job(
+    plain: memoryview, new: list[NewChunk], level: int, keep: Callable[[memoryview], object] | None
+) -> Callable[[], list[Frame]]:
+    def job() -> list[Frame]:
+        frames = _encode(plain, new, level)
+        if keep is not None:
+            keep(plain)
+        return frames
+
+    return job
 
 
 def _encode(plain: memoryview, new: list[NewChunk], level: int) -> list[Frame]:

@@ -11,17 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
 from casimg.errors import BackendUnavailableError, CasimgError, DamageError, ImageNotFoundError, NotFoundError
-from casimg.ids import ContentId
+from casimg.ids import ContentId, ImageId
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.leasing")
+L = TypeVar("L")
+_OpenOne = Callable[[ContentId, Sequence[ContentId]], tuple[ContentReader, L]]
 LEASE_DURATION_S: Final = 3600.0
 _left: dict[str, set[str]] = {}
 """By repository: leases of reads of this process that are over, and whose row could not be removed (a full disk)."""
@@ -108,6 +110,31 @@ class ReadLease:
             return None
 
 
+class LateLease:
+    """A lease on an image's content that is taken when it turns out to be needed. Threads: any, `take` one."""
+
+    def __init__(self, wiring: Wiring, image: ImageRow, content_id: ContentId) -> None:
+        self.content_id = content_id
+        self._wiring = wiring
+        self._image_id = image.id
+        self._lease: ReadLease | None = None
+
+    def take(self) -> None:
+        """Take it, once. Raises: ImageNotFoundError when the content is gone."""
+        if self._lease is None:
+            self._lease = _lease(self._wiring, self._image_id, self.content_id)
+
+    def touch(self) -> None:
+        """As ReadLease.touch, if there is one."""
+        if self._lease is not None:
+            self._lease.touch()
+
+    def end(self) -> None:
+        """As ReadLease.end, if there is one."""
+        if self._lease is not None:
+            self._lease.end()
+
+
 def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
@@ -118,28 +145,37 @@ def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> 
         stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    try:
-        return _open_first(wiring, image, stores)
-    except ImageNotFoundError:
-        # It may have left the backends that it lay on when the row was read.
-        now = wiring.catalog.image(image.id)
-        if now.stores in ((), image.stores):
-            raise
-        return _open_first(wiring, now, stores)
 
-
-def _open_first(wiring: Wiring, image: ImageRow, stores: Sequence[str]) -> tuple[ContentReader, ReadLease]:
-    contents = contents_of(image, stores)
-    if not contents:
-        raise ImageNotFoundError(image.id)
-    for number, content_id in enumerate(contents, 1):
+    def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, ReadLease]:
+        lease = _lease(wiring, image.id, content_id)
         try:
-            return _open_one(wiring, image, content_id, contents[number:])
-        except (BackendUnavailableError, DamageError, NotFoundError) as error:
-            if number == len(contents):
-                raise
-            _log.warning("image.read_elsewhere image=%s content=%s why=%s", image.id, content_id, error)
-    raise ImageNotFoundError(image.id)
+            return wiring.reader(content_id, on_read=lease.touch, twins=twins), lease
+        except BaseException:
+            lease.end()
+            raise
+
+    return _open(wiring, image, stores, open_one)
+
+
+def open_late(
+    wiring: Wiring, image: ImageRow, stores: Sequence[str] = (), *, is_long: bool
+) -> tuple[ContentReader, LateLease]:
+    """As open_leased, with a reader that may have been used before, and a lease that is taken at once for a long read.
+
+    Whoever reads says when something cannot be read, by `Wiring.forget_reader`, and then reads no more.
+    """
+
+    def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, LateLease]:
+        lease = LateLease(wiring, image, content_id)
+        try:
+            if is_long:
+                lease.take()
+            return wiring.kept_reader(content_id, twins), lease
+        except BaseException:
+            lease.end()
+            raise
+
+    return _open(wiring, image, stores, open_one)
 
 
 def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
@@ -153,15 +189,31 @@ def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
     return list(dict.fromkeys([*preferred, image.content_id, *by_store.values()]))
 
 
-def _open_one(
-    wiring: Wiring, image: ImageRow, content_id: ContentId, twins: Sequence[ContentId]
-) -> tuple[ContentReader, ReadLease]:
-    lease = ReadLease(wiring.catalog, content_id, image.id, left=left_leases(wiring))
+def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
     try:
-        return wiring.reader(content_id, on_read=lease.touch, twins=twins), lease
-    except BaseException:
-        lease.end()
-        raise
+        return _open_first(image, stores, open_one)
+    except ImageNotFoundError:
+        # It may have left the backends that it lay on when the row was read.
+        now = wiring.catalog.image(image.id)
+        if now.stores in ((), image.stores):
+            raise
+        return _open_first(now, stores, open_one)
+
+
+def _open_first(image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
+    contents = contents_of(image, stores)
+    for number, content_id in enumerate(contents, 1):
+        try:
+            return open_one(content_id, contents[number:])
+        except (BackendUnavailableError, DamageError, NotFoundError) as error:
+            if number == len(contents):
+                raise
+            _log.warning("image.read_elsewhere image=%s content=%s why=%s", image.id, content_id, error)
+    raise ImageNotFoundError(image.id)
+
+
+def _lease(wiring: Wiring, image_id: ImageId, content_id: ContentId) -> ReadLease:
+    return ReadLease(wiring.catalog, content_id, image_id, left=left_leases(wiring))
 
 
 @contextmanager

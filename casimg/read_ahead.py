@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from casimg.constants import SEGMENT_SIZE
+from casimg.kept import KeptSegments
 
 EXTRA_COUNT: Final = 16
 """Buffers beside the first of each stream: 64 MiB, twice what one stream of eight threads is ahead by."""
@@ -22,10 +23,12 @@ class ReadAhead:
     Args:
         threads: how many segments are read at once.
         extra_count: how many buffers all streams together may have beside their first, which is never refused.
+        kept: where segments are kept that were read; None keeps none.
     """
 
-    def __init__(self, threads: int, extra_count: int = EXTRA_COUNT) -> None:
+    def __init__(self, threads: int, extra_count: int = EXTRA_COUNT, *, kept: KeptSegments | None = None) -> None:
         self.threads = threads
+        self.kept = kept or KeptSegments()
         self.extra_used_count = 0
         self._extra_count = extra_count
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-stream")

@@ -347,6 +347,10 @@ class Registry:
         self._wiring.check_open()
         return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads, stores=stores)
 
+    def keep(self, size_max: int) -> None:
+        """Let streams keep at most so many bytes of what they have verified in memory; for processes that serve."""
+        self._wiring.shared.kept.resize(size_max)
+
     def deactivate(self, image_id: ImageId) -> None:
         """Let an image be downloaded no more; again is harmless. Raises: ImageNotFoundError, BadStatusError."""
         self._set_active(image_id, is_active=False)

@@ -286,6 +286,8 @@ class Save:
             total_size=total_size,
             budget=None if shared is None else shared.buffers,
             watch=watch,
+            # What was just uploaded is likely to be wanted next.
+            keep=None if shared is None else partial(shared.kept.offer, only_free=True),
         )
 
     def _trailer(self, pack_no: int) -> PackTrailer:

@@ -1,10 +1,13 @@
 """A range of a content as bytes in order, decoded ahead by threads that all streams of a process share.
 
 End of the way of the data for whoever sends an image on: what a restore is to a file, this is to a socket. A stream
-hands out parts; while one is on its way, the next segments are read, decoded and checked.
+hands out parts; while one is on its way, the next segments are read, decoded and checked. Segments that are kept
+(`casimg.kept`) are handed out from where they are.
 
 Memory: every stream may hold one segment, and more while there are some left of those that all share
 (`casimg.read_ahead`). So one reader uses all cores, and a thousand slow ones keep a segment each.
+
+A short range is all there before its first byte goes out, so nothing is held for it. Any other stream is under a lease.
 
 What it must not know: HTTP.
 """
@@ -14,14 +17,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader
 from casimg.catalog import ImageRow
-from casimg.constants import KIB
+from casimg.constants import KIB, SEGMENT_SIZE
 from casimg.ids import NodeId
 from casimg.ingest import thread_count
-from casimg.leasing import open_leased
+from casimg.kept import KeptSegment
+from casimg.leasing import open_late
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
 from casimg.read_ahead import ReadAhead
@@ -30,13 +35,17 @@ from casimg.wiring import Wiring
 PART_SIZE: Final = 256 * KIB
 """Bytes of a part: small enough to stay in a core's cache from the copy to the socket."""
 _ZEROS: Final = bytes(PART_SIZE)
+_SHORT_COUNT: Final = 2
+"""Segments of a range that is read without a lease, all of it at once."""
 
 
 @dataclass(slots=True)
 class _Read:
-    """A piece that is being read, or zeros."""
+    """A piece that is there, or is being read into a buffer, or is zeros."""
 
     piece: Piece
+    view: memoryview | None = None
+    kept: KeptSegment | None = None
     buffer: bytearray | None = None
     future: "Future[None] | None" = None
 
@@ -47,13 +56,25 @@ class ContentStream:
     An iterator of `bytes`; whoever has it closes it, also in the middle.
 
     Args:
-        ahead: threads and buffers, shared with other streams.
+        ahead: threads, buffers and kept segments, shared with other streams.
         on_close: called once.
+        on_read: called before something is read: progress.
+        on_failure: called when something could not be read.
+        hold: called by `begin` unless all is there then, so that what is left can still be read later on.
     Threads: one at a time.
     """
 
     def __init__(
-        self, reader: ContentReader, ahead: ReadAhead, start: int, end: int, on_close: Callable[[], None] = lambda: None
+        self,
+        reader: ContentReader,
+        ahead: ReadAhead,
+        start: int,
+        end: int,
+        on_close: Callable[[], None] = lambda: None,
+        *,
+        on_read: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
         if not 0 <= start <= end <= reader.tree.size:
             raise ValueError(f"range {start} to {end} is not within a content of {reader.tree.size} bytes")
@@ -61,6 +82,9 @@ class ContentStream:
         self._reader = reader
         self._ahead = ahead
         self._on_close = on_close
+        self._on_read = on_read
+        self._on_failure = on_failure
+        self._hold = hold
         self._plan = pieces(reader, start, end)
         self._next: Piece | None = None
         self._running: deque[_Read] = deque()
@@ -75,14 +99,24 @@ class ContentStream:
         Raises: ChunkLostError, NodeDamagedError, ImageNotFoundError, and what the backend raises.
         """
         self._read_on()
-        if self._running and self._running[0].future is not None:
-            self._running[0].future.result()
+        self._next = self._next or self._plan_on()
+        is_short = self._next is None and len(self._running) <= _SHORT_COUNT
+        if not is_short:
+            self._hold()
+        for read in list(self._running) if is_short else list(self._running)[:1]:
+            if read.future is not None:
+                read.future.result()
 
     def __iter__(self) -> "ContentStream":
         return self
 
     def __next__(self) -> bytes:
-        return next(self._parts)
+        part = next(self._parts)
+        return part if isinstance(part, bytes) else bytes(part)
+
+    def views(self) -> "Iterator[bytes | memoryview]":
+        """Return the parts without a copy: each may change when the next one is asked for, or the stream is closed."""
+        return self._parts
 
     def close(self) -> None:
         """Stop reading and let go of everything; twice is harmless."""
@@ -99,7 +133,7 @@ class ContentStream:
         self._plan = iter(())
         self._on_close()
 
-    def _hand_out(self) -> Generator[bytes, None, None]:
+    def _hand_out(self) -> "Generator[bytes | memoryview, None, None]":
         while True:
             self._read_on()
             if not self._running:
@@ -110,33 +144,52 @@ class ContentStream:
             self._running.popleft()
             try:
                 self._read_on()
-                yield from _zeros(read.piece.size) if read.buffer is None else _slices(read.buffer, read.piece.size)
+                yield from _zeros(read.piece.size) if read.view is None else _slices(read.view)
             finally:
                 self._give(read)
 
     def _read_on(self) -> None:
         """Begin to read pieces, as far ahead as there are threads and buffers."""
         while len(self._running) <= self._ahead.threads:
-            piece = self._next or next(self._plan, None)
-            self._next = piece
+            piece = self._next = self._next or self._plan_on()
             if piece is None:
                 return
             read = _Read(piece)
             if piece.leaf is not None:
-                read.buffer = self._ahead.take(self._held_count)
-                if read.buffer is None:
-                    return
-                self._held_count += 1
-                read.future = self._ahead.submit(self._job(piece, piece.leaf, read.buffer))
+                kept = self._ahead.kept.find(piece.leaf)
+                if kept is not None:
+                    read.kept = kept
+                    read.view = kept.view[piece.start : piece.start + piece.size]
+                else:
+                    read.buffer = self._ahead.take(self._held_count)
+                    if read.buffer is None:
+                        return
+                    self._held_count += 1
+                    read.view = memoryview(read.buffer)[: piece.size]
+                    read.future = self._ahead.submit(self._job(piece, piece.leaf, read.view))
             self._running.append(read)
             self._next = None
 
-    def _job(self, piece: Piece, leaf: NodeId, buffer: bytearray) -> Callable[[], None]:
+    def _plan_on(self) -> Piece | None:
+        try:
+            return next(self._plan, None)
+        except BaseException:
+            self._on_failure()
+            raise
+
+    def _job(self, piece: Piece, leaf: NodeId, view: memoryview) -> Callable[[], None]:
         reader = self._reader
 
         def job() -> None:
-            node = load_leaf(reader.node, reader.tree, piece.number, leaf)
-            read_piece(reader, node, piece.start, memoryview(buffer)[: piece.size], by_runs=True)
+            self._on_read()
+            try:
+                node = load_leaf(reader.node, reader.tree, piece.number, leaf)
+                read_piece(reader, node, piece.start, view, by_runs=True)
+            except BaseException:
+                self._on_failure()
+                raise
+            if len(view) == node.plain_size:
+                self._ahead.kept.offer(leaf, view)
 
         return job
 
@@ -155,10 +208,9 @@ def _zeros(size: int) -> Iterator[bytes]:
         yield _ZEROS[: size % PART_SIZE]
 
 
-def _slices(buffer: bytearray, size: int) -> Iterator[bytes]:
-    view = memoryview(buffer)
-    for at in range(0, size, PART_SIZE):
-        yield bytes(view[at : min(at + PART_SIZE, size)])
+def _slices(view: memoryview) -> Iterator[memoryview]:
+    for at in range(0, len(view), PART_SIZE):
+        yield view[at : at + PART_SIZE]
 
 
 def open_stream(
@@ -170,7 +222,7 @@ def open_stream(
     threads: int = 0,
     stores: Sequence[str] = (),
 ) -> ContentStream:
-    """Open bytes [start, end) of an image under a lease that ends when the stream is closed.
+    """Open bytes [start, end) of an image; what is held for them is let go when the stream is closed.
 
     Args:
         threads: cores to use, together with all other streams of this process; 0 for all, at most 8.
@@ -178,10 +230,20 @@ def open_stream(
     Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that
         is not within it.
     """
-    reader, lease = open_leased(wiring, image, stores)
+    end = image.size if end is None else end
+    is_long = -(-(end or 0) // SEGMENT_SIZE) - start // SEGMENT_SIZE > _SHORT_COUNT
+    reader, lease = open_late(wiring, image, stores, is_long=is_long)
     try:
-        ahead = wiring.read_ahead(thread_count(threads))
-        return ContentStream(reader, ahead, start, reader.tree.size if end is None else end, lease.end)
+        return ContentStream(
+            reader,
+            wiring.read_ahead(thread_count(threads)),
+            start,
+            reader.tree.size if end is None else end,
+            lease.end,
+            on_read=lease.touch,
+            on_failure=partial(wiring.forget_reader, lease.content_id),
+            hold=lease.take,
+        )
     except BaseException:
         lease.end()
         raise

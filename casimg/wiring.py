@@ -6,6 +6,7 @@ Its one task beyond holding parts is to make the index cover what is about to be
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
 from casimg.index import FollowReport, Index, follow
 from casimg.index.entries import EntryLists, TrailerCache
+from casimg.kept import KeptSegments
 from casimg.manifest.walk import Tree
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_trailer, salvage
@@ -51,6 +53,8 @@ PACK_STATES_FINDABLE = ("live", "condemned")
 _SHARED_BUFFER_COUNT = 24  # 96 MiB, and as much for the frames made of them
 _SHARED_TRAILER_COUNT = 96  # of full packs with 16 KiB chunks about 50 MiB
 _READ_BACK_COUNT = 4  # 32 MiB
+_READ_TRAILER_COUNT = 64  # about 35 MiB
+_KEPT_READER_COUNT = 16  # with their nodes, 4 MiB each at most
 
 _LOCAL_LAG_MAX_S = 1.0
 """A local file system shows at once what was put; network ones are given this long."""
@@ -71,13 +75,15 @@ class PackWithTrailer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SharedMemory:
-    """What uploads have together, so that memory does not grow with their number: segment buffers, entry lists."""
+    """What uploads, and downloads, have together, so that memory does not grow with their number."""
 
     buffers: BufferBudget = field(default_factory=lambda: BufferBudget(_SHARED_BUFFER_COUNT))
     trailers: TrailerCache = field(default_factory=lambda: TrailerCache(_SHARED_TRAILER_COUNT, salvaged=False))
     read_backs: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_READ_BACK_COUNT))
     """Who reads back what it has taken in holds one: each needs two more segment buffers."""
     distrust: Distrust = field(default_factory=Distrust)
+    kept: KeptSegments = field(default_factory=KeptSegments)
+    """Of what was read; nothing until somebody lets it have memory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +112,9 @@ class Wiring:
     shared: SharedMemory = field(default_factory=SharedMemory)
     peers: "list[Wiring]" = field(default_factory=list)
     """Of all backends, the default one's first; one list, which all of them have."""
+    _readers: "OrderedDict[ContentId, tuple[tuple[ContentId, ...], ContentReader]]" = field(default_factory=OrderedDict)
+    _read_lists: TrailerCache = field(default_factory=lambda: TrailerCache(_READ_TRAILER_COUNT))
+    _readers_lock: threading.Lock = field(default_factory=threading.Lock)
     _read_ahead: ReadAhead | None = None
     _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -157,7 +166,7 @@ class Wiring:
             return self.home.read_ahead(threads)
         with self._read_ahead_lock:
             if self._read_ahead is None:
-                self._read_ahead = ReadAhead(threads)
+                self._read_ahead = ReadAhead(threads, kept=self.shared.kept)
             return self._read_ahead
 
     def chunker(self) -> Chunker:
@@ -204,6 +213,7 @@ class Wiring:
         on_read: Callable[[], None] | None = None,
         patience: Patience | None = None,
         twins: Sequence[ContentId] = (),
+        cache: TrailerCache | None = None,
     ) -> ContentReader:
         """Open a complete content for reading, on whatever backend: its packs are applied to the index first.
 
@@ -211,6 +221,7 @@ class Wiring:
             on_read: called before chunks are read.
             patience: how long to wait for objects that the backend does not show; None as configured.
             twins: contents of the same bytes on other backends, read from in this order when this one fails.
+            cache: of entry lists; None for one of its own.
         Raises: ImageDeletedError when the image went meanwhile, CatalogDamagedError when it is there and its content
             or tree is not; BackendUnavailableError.
         """
@@ -220,7 +231,7 @@ class Wiring:
             raise self.gone(content_id) from None
         if twins and patience is None:
             patience = Patience(0.0)  # rather read elsewhere than wait
-        return self.peer(content.backend_id)._reader(content, on_read, patience, twins)
+        return self.peer(content.backend_id)._reader(content, on_read, patience, twins, cache)
 
     def _reader(
         self,
@@ -228,6 +239,7 @@ class Wiring:
         on_read: Callable[[], None] | None,
         patience: Patience | None,
         twins: Sequence[ContentId],
+        cache: TrailerCache | None,
     ) -> ContentReader:
         content_id = content.content_id
         tree = plain_tree(content)
@@ -254,7 +266,7 @@ class Wiring:
             return _refs({row.pack_no: row for row in fresh})
 
         packs = refresh()
-        lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]))
+        lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]), cache=cache)
         return ContentReader(
             content_id=content_id,
             tree=tree,
@@ -268,6 +280,30 @@ class Wiring:
             on_read=on_read,
             other=other,
         )
+
+    def kept_reader(self, content_id: ContentId, twins: Sequence[ContentId] = ()) -> ContentReader:
+        """Return a reader that may have been used before: it knows the packs and nodes, and asks again when they moved.
+
+        Raises: as `reader`, when it is new; of a content that went meanwhile, reading raises.
+        """
+        key = tuple(twins)
+        with self._readers_lock:
+            known, found = self._readers.get(content_id, (None, None))
+            if found is not None and known == key:
+                self._readers.move_to_end(content_id)
+                return found
+        made = self.reader(content_id, twins=twins, cache=self._read_lists)
+        with self._readers_lock:
+            self._readers[content_id] = key, made
+            while len(self._readers) > _KEPT_READER_COUNT:
+                self._readers.popitem(last=False)
+        return made
+
+    def forget_reader(self, content_id: ContentId) -> None:
+        """Let the next one who reads a content begin anew: what could not be read may be there again then."""
+        with self._readers_lock:
+            self._readers.pop(content_id, None)
+        self._read_lists.drop_salvaged()
 
     def gone(self, content_id: ContentId) -> CasimgError:
         """Return what to raise for a content without a row: its image was deleted, or the catalog lost it."""

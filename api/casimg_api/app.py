@@ -13,6 +13,7 @@ import falcon
 from falcon.constants import COMBINED_METHODS
 
 from casimg.errors import CasimgError
+from casimg.kept import usual_size
 from casimg_api import (
     cache,
     discovery,
@@ -102,13 +103,18 @@ METHOD_KEY: Final = "casimg.method"
 Responder = Callable[..., None]
 
 
-def make_app(repository: "Repository", config: Config, *, is_serving: bool = True) -> "WSGIApplication":
+def make_app(
+    repository: "Repository", config: Config, *, is_serving: bool = True, process_count: int = 0
+) -> "WSGIApplication":
     """Return the service over an open repository; ends what servers were at that are gone. Raises: ConfigError.
 
     Args:
         is_serving: False only to see whether it can be made: nothing begins in the background.
+        process_count: how many processes of the machine serve it; 0 when nobody knows.
     """
     registry = repository.registry()
+    if is_serving:
+        registry.keep(_memory_size(config, process_count))
     work = repository.tasks(config.task.task_time_to_live * 3600.0)
     end_dead(registry, work)
     caching = None
@@ -122,6 +128,14 @@ def make_app(repository: "Repository", config: Config, *, is_serving: bool = Tru
         collector.begin()
         at_stop(collector.stop, collector.hurry)
     return app_over(registry, repository.metadefs(), work, config, caching)
+
+
+def _memory_size(config: Config, process_count: int) -> int:
+    """Return the bytes that this process may keep of what is downloaded."""
+    size = config.cache.memory_size_max
+    if size < 0:
+        return usual_size(process_count) if process_count else 0
+    return size // (process_count or config.server.workers)
 
 
 def app_over(

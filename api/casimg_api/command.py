@@ -66,7 +66,7 @@ def serve(
     import casimg
 
     def make() -> "WSGIApplication":
-        return make_app(casimg.open(path), config)
+        return make_app(casimg.open(path), config, process_count=server.workers)
 
     _start_logging(config)
     with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker

@@ -152,8 +152,9 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """Where the server keeps images whole, in front of the repository; sizes in bytes, times in seconds."""
+    """What the server keeps in memory, and in front of the repository on a disk; sizes in bytes, times in seconds."""
 
+    memory_size_max: int = -1
     image_cache_dir: str = ""
     image_cache_max_size: int = 10 << 30
     image_cache_stall_time: int = 86400
@@ -264,6 +265,7 @@ class Config:
             ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
             *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
             *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
+            ("cache.memory_size_max", self.cache.memory_size_max, -1, 1 << 62),
             ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
             ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
             ("the length of cache.worker_self_reference_url", len(self.cache.worker_self_reference_url), 0, 255),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CALLER_KEY = "casimg.caller"
 """Where the authentication puts the Caller in a WSGI environ."""
 REQUEST_ID_KEY = "casimg.request_id"
+VIEWS_KEY = "casimg.takes_views"
+"""In an environ: parts of the answer may be views, which are sent before the next part is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

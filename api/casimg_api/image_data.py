@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 from casimg.catalog import ImageRow
 from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, NoSpaceError, NotQueuedError
@@ -12,7 +12,7 @@ from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
 from casimg_api.cache_streams import Parts
-from casimg_api.context import Call
+from casimg_api.context import VIEWS_KEY, Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
 from casimg_api.inspection import inspection_of
@@ -168,7 +168,8 @@ def download(call: Call, image_id: str) -> None:
         resp.set_header("Content-MD5", row.hashes["md5"])  # in hex: clients of Glance compare it so
     if found is not None:
         resp.set_header("Content-Range", f"bytes {start}-{end - 1}/{row.size}")
-    resp.stream = Sending(stream, row.id, call.request_id)
+    sending = Sending(stream, row.id, call.request_id, takes_views=VIEWS_KEY in call.req.env)
+    resp.stream = cast("Iterator[bytes]", sending)
 
 
 def _open(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> Parts:
@@ -228,19 +229,26 @@ def _preferred(call: Call, row: ImageRow) -> tuple[str, ...]:
 
 
 class Sending:
-    """A stream on its way to a client; the server closes it, also when the client goes away."""
+    """A stream on its way to a client; the server closes it, also when the client goes away.
 
-    def __init__(self, stream: Parts, image_id: str, request_id: str) -> None:
+    Args:
+        takes_views: whether the server sends views, and each before it asks for the next part.
+    """
+
+    def __init__(self, stream: Parts, image_id: str, request_id: str, *, takes_views: bool = False) -> None:
         self._stream = stream
+        self._parts: Iterator[bytes | memoryview] | Parts = stream
+        if takes_views and isinstance(stream, ContentStream):
+            self._parts = stream.views()
         self._image_id = image_id
         self._request_id = request_id
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> "Iterator[bytes | memoryview]":
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> bytes | memoryview:
         try:
-            return next(self._stream)
+            return next(self._parts)
         except CasimgError as error:  # the head is out: the server cuts the connection, so nobody takes it for all
             _log.error("download.failed image=%s request_id=%s why=%s", self._image_id, self._request_id, error)
             raise

@@ -1,4 +1,4 @@
-"""The WSGI server behind `casimg serve`; nothing but `server_body.py` knows which one it is.
+"""The WSGI server behind `casimg serve`; nothing but `server_body.py` and `direct_send.py` knows which one it is.
 
 docs/decisions/0005-wsgi-server.md says why it is this one.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from casimg_api.direct_send import DirectSends
 from casimg_api.server_body import LargeReads
 from casimg_api.stopping import hurry_all, stop_all
 
@@ -37,7 +38,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 self.cfg.set(name, value)
 
     def load(self) -> "WSGIApplication":
-        return LargeReads(self._make())
+        return DirectSends(LargeReads(self._make()))
 
 
 def serve(

@@ -30,12 +30,22 @@ class TrailerCache:
 
     def hold(self, pack_no: int, trailer: PackTrailer) -> None:
         """Hold an entry list, and let go of the one not used for longest."""
-        if not self._salvaged and trailer.nonce == bytes(len(trailer.nonce)):
+        if not self._salvaged and _is_salvaged(trailer):
             return
         with self._lock:
             self._trailers[pack_no] = trailer
             while len(self._trailers) > self._count_max:
                 self._trailers.popitem(last=False)
+
+    def drop_salvaged(self) -> None:
+        """Let go of what was salvaged: the damage may be over."""
+        with self._lock:
+            for pack_no in [number for number, trailer in self._trailers.items() if _is_salvaged(trailer)]:
+                del self._trailers[pack_no]
+
+
+def _is_salvaged(trailer: PackTrailer) -> bool:
+    return trailer.nonce == bytes(len(trailer.nonce))
 
 
 class EntryLists:

@@ -1,6 +1,7 @@
 """Streams of stored images: what they hold while they are read, and what they let go of."""
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from casimg.assemble import ContentReader
 from casimg.catalog import reading
 from casimg.constants import SEGMENT_SIZE
 from casimg.errors import DamageError, ImageNotFoundError
+from casimg.frames import FrameCache
 from casimg.ids import ImageId
 from casimg.read_ahead import ReadAhead
 from casimg.registry import Registry, Viewer
@@ -19,6 +21,8 @@ from tests.conftest import mixed_bytes
 
 _ADMIN = Viewer(None, is_admin=True)
 _DATA = bytes(mixed_bytes(6 * SEGMENT_SIZE + 99))
+_DATA_SIZE = 6 * SEGMENT_SIZE
+"""Bytes of its segments that are not zeros throughout."""
 
 
 @pytest.fixture
@@ -70,6 +74,103 @@ def test_an_image_deleted_and_collected_while_it_is_read_is_read_to_its_end(
     repo.plan_gc().execute()
     with pytest.raises(ImageNotFoundError):
         registry.stream(row)
+
+
+def test_a_short_range_is_all_there_before_its_first_byte_and_holds_nothing(
+    repo: Repository, registry: Registry
+) -> None:
+    """Two segments at most: no lease, and a delete and a collection after `begin` take nothing from it."""
+    row = registry.show(_id(repo), _ADMIN)
+    start, end = SEGMENT_SIZE - 1000, SEGMENT_SIZE + 2000
+    stream = registry.stream(row, start, end)
+    stream.begin()
+    assert _lease_count(repo) == 0
+    registry.delete(row.id)
+    repo.plan_gc().execute()
+    assert b"".join(stream) == _DATA[start:end]
+    stream.close()
+
+
+def test_a_short_range_of_a_collected_image_is_refused(repo: Repository, registry: Registry) -> None:
+    """What a reader knew from before does not bring back what is gone: not found, by `begin`."""
+    row = registry.show(_id(repo), _ADMIN)
+    for _ in range(2):
+        with closing(registry.stream(row, 5, 1000)) as stream:
+            assert b"".join(stream) == _DATA[5:1000]
+    registry.delete(row.id)
+    repo.plan_gc().execute()
+    repo._wiring.frames = FrameCache()
+    repo._wiring._readers[row.content_id][1]._cache = FrameCache()  # type: ignore[index]
+    with (
+        closing(registry.stream(row, 5 * SEGMENT_SIZE, 5 * SEGMENT_SIZE + 9)) as late,
+        pytest.raises(ImageNotFoundError),
+    ):
+        late.begin()
+
+
+def test_a_short_range_without_buffers_is_under_a_lease(repo: Repository, registry: Registry) -> None:
+    """When others have the buffers, what is not there by `begin` is held as that of any stream."""
+    row = registry.show(_id(repo), _ADMIN)
+    ahead = repo._wiring.read_ahead(2)
+    ahead._extra_count = 0
+    stream = registry.stream(row, SEGMENT_SIZE - 1000, SEGMENT_SIZE + 2000)
+    stream.begin()
+    assert _lease_count(repo) == 1
+    assert b"".join(stream) == _DATA[SEGMENT_SIZE - 1000 : SEGMENT_SIZE + 2000]
+    stream.close()
+    assert _lease_count(repo) == 0
+
+
+def test_what_was_read_is_kept_and_read_no_more(repo: Repository, registry: Registry) -> None:
+    """With memory, a second read of the same bytes, also of another image that has them, needs no pack."""
+    registry.keep(64 << 20)
+    row = registry.show(_id(repo), _ADMIN)
+    with closing(registry.stream(row)) as stream:
+        assert b"".join(stream) == _DATA
+    assert repo._wiring.shared.kept.size == _DATA_SIZE
+    repo.put([_DATA[: 2 * SEGMENT_SIZE] + b"other"], name="b")
+    other = repo._wiring.catalog.find("b")
+    with closing(registry.stream(other, 2 * SEGMENT_SIZE)) as rest:  # its nodes are read too
+        assert b"".join(rest) == b"other"
+    for pack in (repo.path / "objects" / "packs").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+    with closing(registry.stream(row)) as again:
+        assert b"".join(again) == _DATA
+    with closing(registry.stream(other, 100, 2 * SEGMENT_SIZE)) as start:
+        assert b"".join(start) == _DATA[100 : 2 * SEGMENT_SIZE]
+
+
+def test_damage_is_not_kept(repo: Repository, registry: Registry) -> None:
+    """A segment that cannot be read leaves nothing behind; once it can be read again, it is read and kept."""
+    registry.keep(64 << 20)
+    row = registry.show(_id(repo), _ADMIN)
+    pack = max((repo.path / "objects" / "packs").rglob("*"), key=lambda path: path.stat().st_size)
+    good = pack.read_bytes()
+    pack.chmod(0o600)
+    pack.write_bytes(bytes(len(good)))
+    with closing(registry.stream(row)) as stream, pytest.raises(DamageError):
+        stream.begin()
+    assert repo._wiring.shared.kept.size == 0
+    pack.write_bytes(good)
+    with closing(registry.stream(row)) as stream:
+        assert b"".join(stream) == _DATA
+    assert repo._wiring.shared.kept.size == _DATA_SIZE
+
+
+def test_views_are_the_bytes(repo: Repository, registry: Registry) -> None:
+    """Without a copy the same bytes come, read for the first time or kept, and holes too."""
+    data = _DATA[:SEGMENT_SIZE] + bytes(3 * SEGMENT_SIZE) + _DATA[: SEGMENT_SIZE + 17]
+    repo.put([data], name="holes")
+    row = repo._wiring.catalog.find("holes")
+    registry.keep(64 << 20)
+    for _ in range(2):
+        for start, end in ((0, len(data)), (17, len(data) - 1), (SEGMENT_SIZE - 1, 4 * SEGMENT_SIZE + 1)):
+            got = bytearray()
+            with closing(registry.stream(row, start, end)) as stream:
+                for part in stream.views():
+                    got += part
+            assert got == data[start:end]
 
 
 def test_streams_share_buffers_and_each_has_one() -> None:

@@ -22,34 +22,23 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {
-        "comparing",
-        "copying",
-        "dedup",
-        "figures",
-        "frames",
-        "image_file",
-        "images",
-        "leasing",
-        "lineage",
-        "packing",
-        "pieces",
-    }
+    | {"comparing", "copying", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing"}
+    | {"pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
+    | {"buffers", "entry", "hashing", "keywords", "kept", "metadef_loading", "metadefs", "opened", "read_ahead"}
     | {
-        "buffers",
-        "entry",
-        "hashing",
-        "keywords",
-        "metadef_loading",
-        "metadefs",
-        "opened",
-        "read_ahead",
+        "distrust",
+        "findings",
+        "image_cache",
+        "passing",
         "registry",
+        "segments",
+        "speculating",
         "tasks",
-    }
-    | {"findings", "upkeep", "distrust", "image_cache", "passing", "segments", "speculating", "uploading"},
+        "upkeep",
+        "uploading",
+    },
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch

@@ -182,8 +182,11 @@ def test_damage_where_the_repository_has_nothing_either(make: Make, registry: Re
     flip(cache.folder.path / image_id, 2 * BLOCK_SIZE)
     stream = opened(cache, registry, image_id)
     found = next(stream)
+    content_id = registry.show(image_id, ADMIN).content_id
     registry.delete(image_id)
     repo.plan_gc().execute()
+    assert content_id is not None
+    repo._wiring.forget_reader(content_id)  # it has the bytes in memory
     with pytest.raises(ImageNotFoundError):  # noqa: PT012 - what came before the error is looked at
         while True:
             found += next(stream)

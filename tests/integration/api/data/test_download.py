@@ -208,3 +208,24 @@ def test_what_the_command_line_stored_is_downloaded(serve: Serve, tmp_path: Path
     answer = served.download(made)
     assert (answer.status, answer.data) == (200, _DATA)
     assert served.download(made, {"Range": "bytes=5-9"}).data == _DATA[5:10]
+
+
+@pytest.mark.parametrize(("size_max", "is_read", "status"), [(-1, True, 200), (-1, False, 200), (0, True, 500)])
+def test_what_was_downloaded_or_uploaded_is_sent_from_memory(
+    serve: Serve, tmp_path: Path, size_max: int, is_read: bool, status: int
+) -> None:
+    """Once verified, an image's data need no packs any more; a server that may keep nothing cannot do without."""
+    served = serve(f"[cache]\nmemory_size_max = {size_max}\n")
+    made = served.create(name="hot")
+    data = bytes(mixed_bytes(12 * SEGMENT_SIZE, seed=5))  # more than the decoded frames that any server holds
+    assert served.upload(made, data).status == 204
+    if is_read:
+        assert served.download(made).data == data
+    for pack in (tmp_path / "repository/objects/packs").rglob("*"):
+        if pack.is_file() and pack.stat().st_size > SEGMENT_SIZE:  # of nodes there is little
+            pack.unlink()
+    again = served.download(made)
+    assert again.status == status
+    if status == 200:
+        assert again.data == data
+        assert served.download(made, {"Range": f"bytes=7-{SEGMENT_SIZE + 7}"}).data == data[7 : SEGMENT_SIZE + 8]
