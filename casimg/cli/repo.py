@@ -313,7 +313,8 @@ def check(settings: Settings, read_data: bool, subset: str | None, repair: bool)
     def text() -> None:
         for problem in report.problems:
             word = "healed" if problem.healed else "PROBLEM" if problem.lossy else "note"
-            print(f"{word} {problem.kind}: {problem.what}")
+            where = "" if problem.backend is None else f" on {problem.backend}"
+            print(f"{word} {problem.kind}{where}: {problem.what}")
             for image in problem.images:
                 print(f"  touches {image}")
         if report.repair is not None:

@@ -120,8 +120,10 @@ class Problem:
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
             "record-damaged", "record-differs", "record-unknown", "object-unknown", "pack-gone", "index-wrong",
-            "catalog"; of `recover` also "pack-unusable", "pack-name", "record-name", "image-lost".
+            "catalog", "backend-unreachable"; of `recover` also "pack-unusable", "pack-name", "record-name",
+            "image-lost".
         images: names and ids of the images it touches.
+        backend: where it was found, when the repository has several backends.
     """
 
     kind: str
@@ -131,6 +133,7 @@ class Problem:
     """False when no committed image can lose a byte by it (left-overs that gc removes)."""
     healed: bool = False
     """A repair in the same run mended it."""
+    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
