@@ -74,10 +74,9 @@ class Locations:
     def _change(self, image_id: ImageId, work: Callable[[Connection], object]) -> ImageRow:
         self._wiring.check_open()
         self._wiring.reserve.spend(lambda: self._wiring.catalog.transaction(work))
-        row = self._wiring.catalog.image(image_id)
-        if row.status in STORED_STATUSES:
+        if self._wiring.catalog.image(image_id).status in STORED_STATUSES:
             try_flush(self._wiring, image_id)
-        return row
+        return self._wiring.catalog.image(image_id)  # which names its record now
 
 
 __all__ = ["OWN_SCHEME", "Located", "Location", "Locations"]

@@ -4,6 +4,7 @@ A new location is asked for its size before it counts. A location of the reposit
 server gives: a client can name one that its image has, and no other.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 ASKED_COUNT_MAX: Final = 32
 """So many new URLs are looked at for one request."""
+ASKED_TIME_MAX_S: Final = 60.0
+"""After this no further one is asked: somebody waits for the answer."""
 _OPEN: Final = ("active", "queued")
 _DIGEST_SIZES: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 _POSITION_DIGITS_MAX: Final = 6
@@ -40,6 +43,7 @@ class Sizes:
     def __init__(self, store: "HttpStore | None") -> None:
         self._store = store
         self._known: dict[str, int] = {}
+        self._begun_s = time.monotonic()
 
     def of(self, url: str) -> int:
         """Return how many bytes are at a URL. Raises: HttpError 400, 413."""
@@ -47,6 +51,8 @@ class Sizes:
         if found is None:
             if len(self._known) >= ASKED_COUNT_MAX:
                 raise HttpError(413, f"More than {ASKED_COUNT_MAX} new locations in one request.")
+            if time.monotonic() - self._begun_s > ASKED_TIME_MAX_S:
+                raise HttpError(400, "Invalid location: the web servers of this request are too slow.")
             found = self._known[url] = size_at(self._store, url)
         return found
 
