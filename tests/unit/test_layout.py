@@ -27,7 +27,18 @@ LAYERS = (
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
     | {"buffers", "entry", "hashing", "keywords", "kept", "metadef_loading", "metadefs", "opened", "read_ahead"}
-    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"},
+    | {
+        "distrust",
+        "findings",
+        "image_cache",
+        "passing",
+        "registry",
+        "segments",
+        "speculating",
+        "tasks",
+        "upkeep",
+        "uploading",
+    },
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
