@@ -21,6 +21,14 @@ _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 <<
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
 """Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
+_OTHERS: Final = Path(__file__).with_name("samples")
+SAMPLES: Final = {
+    "casimg": SAMPLE,
+    "gunicorn": _OTHERS / "gunicorn_conf.py",
+    "uwsgi": _OTHERS / "uwsgi.ini",
+    "mod_wsgi": _OTHERS / "mod_wsgi.conf",
+}
+"""Configurations to begin with: the service's, and those of WSGI servers that load `wsgi.py`."""
 
 
 @dataclass(frozen=True, slots=True)

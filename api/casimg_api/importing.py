@@ -64,7 +64,7 @@ class Imports:
         self._waiting: deque[Job] = deque()
         self._threads: set[threading.Thread] = set()
         self._stopping = threading.Event()
-        fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
+        fetcher = self._fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
         self._work_of = Work(registry, tasks, config, fetcher, self._stopping)
 
     # Whose turn it is
@@ -111,6 +111,7 @@ class Imports:
     def stop(self) -> None:
         """Begin nothing more, and give back what is not finished. Never raises."""
         self._stopping.set()
+        self._fetcher.stop()
         with self._lock:
             waiting, self._waiting = list(self._waiting), deque()
             threads = list(self._threads)
