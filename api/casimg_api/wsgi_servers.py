@@ -5,7 +5,8 @@ In goes the environ as gunicorn, uWSGI and mod_wsgi make it; out goes one whose 
 
 import importlib
 import ipaddress
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from casimg_api.answers import refuse
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
 _UWSGI_KEY: Final = "uwsgi.version"
+_STOP_SIGNAL: Final = signal.SIGHUP
+"""By which the master of uWSGI tells a process to end in order."""
 _GUNICORN_KEY: Final = "gunicorn.socket"
 
 
@@ -44,9 +47,37 @@ class AnyServer:
         if _UWSGI_KEY in environ and "HTTP_TRANSFER_ENCODING" in environ:
             environ["wsgi.input"] = UwsgiChunks(importlib.import_module("uwsgi").chunked_read)
             environ["wsgi.input_terminated"] = True
+        if _UWSGI_KEY in environ:
+            return Undisturbed(self._app(environ, start_response))
         if self._for_gunicorn is not None and _GUNICORN_KEY in environ:
             return self._for_gunicorn(environ, start_response)
         return self._app(environ, start_response)
+
+
+class Undisturbed:
+    """An answer that goes out whole also when its process is told to stop. Threads: one.
+
+    uWSGI tells a process by a signal to the thread that has its first core, and takes a wait for a client that the
+    signal interrupts for the client's end. Here the signal waits until the answer is out.
+    """
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = parts
+        self._mask: set[int] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {_STOP_SIGNAL})
+        yield from self._parts
+
+    def close(self) -> None:
+        """End the answer: called by the server in any case."""
+        try:
+            if hasattr(self._parts, "close"):
+                self._parts.close()
+        finally:
+            if self._mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+                self._mask = None
 
 
 class UwsgiChunks:

@@ -259,12 +259,16 @@ def test_a_stop_ends_what_has_begun(begin: Start, tmp_path: Path, source: Web) -
     with (
         server.begin_upload(made, len(DATA)) as first,
         server.begin_upload(chunked, None) as second,
-        socket.create_connection(("127.0.0.1", server.port), timeout=60) as third,
+        contextlib.ExitStack() as stack,
     ):
         first.sendall(DATA[:SEGMENT_SIZE])
         second.sendall(chunk(DATA[:SEGMENT_SIZE]))
-        third.sendall(f"GET /v2/images/{stored}/file HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
-        taken = third.recv(65536)
+        takers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60)) for _ in range(16)
+        ]
+        for taker in takers:
+            taker.sendall(f"GET /v2/images/{stored}/file HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        taken = [taker.recv(65536) for taker in takers]
         server.wait_for_status(made, "saving")
         server.wait_for_status(chunked, "saving")
         pids = server.pids()
@@ -274,13 +278,13 @@ def test_a_stop_ends_what_has_begun(begin: Start, tmp_path: Path, source: Web) -
         time.sleep(1)
         first.sendall(DATA[SEGMENT_SIZE:])
         second.sendall(chunk(DATA[SEGMENT_SIZE:]) + b"0\r\n\r\n")
-        while part := third.recv(1 << 20):
-            taken += part
+        for number, taker in enumerate(takers):
+            taken[number] += b"".join(iter(lambda taker=taker: taker.recv(1 << 20), b""))  # type: ignore[misc]
         assert (status_of(first), status_of(second)) == (204, 204)
     stopper.join()
     assert ended_with == [0]
-    assert taken.startswith(b"HTTP/1.1 200")
-    assert taken.partition(b"\r\n\r\n")[2] == DATA * 4
+    assert {one[:12] for one in taken} == {b"HTTP/1.1 200"}
+    assert [one.partition(b"\r\n\r\n")[2] == DATA * 4 for one in taken] == [True] * len(takers)
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     with casimg.open(tmp_path / "repository") as repo:
         status = [repo.registry().show(ImageId(image_id), ALL).status for image_id in (made, chunked, imported)]

@@ -1,6 +1,7 @@
 """What stands between the application and servers of others: bodies of uWSGI, and who may call when nobody is asked."""
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from casimg_api.config import Config
 from casimg_api.front import Front
-from casimg_api.wsgi_servers import AnyServer, UwsgiChunks
+from casimg_api.wsgi_servers import AnyServer, Undisturbed, UwsgiChunks
 
 
 def chunks_of(parts: Iterable[bytes | Exception]) -> UwsgiChunks:
@@ -49,6 +50,35 @@ def test_a_cut_body_is_an_error(size: int) -> None:
     body = chunks_of([b"ab", OSError("unable to receive chunked part")])
     with pytest.raises(OSError, match="unable"):
         body.read(size)
+
+
+@pytest.mark.parametrize("was_blocked", [False, True])
+def test_a_stop_waits_for_an_answer(was_blocked: bool) -> None:
+    """From the first part of an answer to its end uWSGI's signal waits; after that it is let through as before."""
+
+    def blocked() -> bool:
+        return signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if was_blocked else ())
+    ended: list[bool] = []
+
+    def parts() -> Iterator[bytes]:
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            ended.append(blocked())
+
+    try:
+        answer = Undisturbed(parts())
+        assert blocked() == was_blocked
+        assert [(part, blocked()) for part in answer] == [(b"a", True), (b"b", True)]
+        answer.close()
+        assert (blocked(), ended) == (was_blocked, [True])
+        Undisturbed([]).close()
+        assert blocked() == was_blocked
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ask(app: Any, **environ: str) -> str:
