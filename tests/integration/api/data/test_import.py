@@ -48,6 +48,7 @@ def source() -> Iterator[Web]:
             "/ring": Page(status=302, location="/ring"),
             "/slow": Page(DATA, drip_s=0.1),
             "/halting": Page(DATA, drip_s=-1),
+            "/endless": Page(DATA, announced=-1, drip_s=-1),
         }
         yield found
 
@@ -363,13 +364,16 @@ def test_a_killed_worker_gives_its_import_back(serve: Serve, source: Web) -> Non
     assert tasks(served, image_id)[0]["status"] == "failure"
 
 
-def test_a_server_that_is_stopped_gives_back_what_it_has_not_finished(serve: Serve, source: Web) -> None:
-    """A stop in the middle of an import ends it at once: the image is queued before anybody asks again."""
+@pytest.mark.parametrize("path", ["/slow", "/halting", "/endless"])
+def test_a_server_that_is_stopped_gives_back_what_it_has_not_finished(serve: Serve, source: Web, path: str) -> None:
+    """A stop amid an import ends it at once, also one that waits: the image is queued before anybody asks."""
     served = serve(rules(source))
     image_id = served.create()
-    assert fetch(served, image_id, source.url("/slow")).status == 202
+    assert fetch(served, image_id, source.url(path)).status == 202
     served.wait_for_status(image_id, "importing")
+    began_s = time.monotonic()
     assert served.stop() == 0
+    assert time.monotonic() - began_s < 15
     again = serve(rules(source))
     assert server_says(again, image_id) == ("queued", "failure", "the server was stopped")
 
