@@ -20,8 +20,9 @@ from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader, PackRef
-from casimg.catalog import STORED_STATUSES, MemberRow, NewContent, NewImage, NewPack, TreeRow
+from casimg.catalog import STORED_STATUSES, Location, MemberRow, NewContent, NewImage, NewPack, TreeRow
 from casimg.catalog import recover as rows
+from casimg.catalog.locations import Located
 from casimg.constants import DOMAIN_DEFAULT, NODE_RADIX
 from casimg.errors import CatalogBusyError, DamageError, NotFoundError, ObjectNotFoundError, RecordDamagedError
 from casimg.formats.damage import FormatDamage
@@ -241,6 +242,9 @@ class _Rebuild:
         """Enter every content that a record names, with the packs that hold it, and its images."""
         by_content: dict[ContentId, list[ImageId]] = {}
         for image_id, found in sorted(self._records.items(), key=lambda item: (item[1].created_at, item[0])):
+            if not found.content_id:
+                self._take_elsewhere(image_id, found)
+                continue
             by_content.setdefault(found.content_id, []).append(image_id)
         for number, image_ids in enumerate(by_content.values(), 1):
             self._take_content(image_ids)
@@ -253,7 +257,7 @@ class _Rebuild:
             found = self._records[image_id]
             # Read again, not kept: there may be very many, and their properties are of any size.
             record = self._record(image_id, found.session_id)
-            new, same, updated_at, members = _rows_of(record)
+            new, same, updated_at, members, located = _rows_of(record)
             if content is None:
                 content = same
                 missing, pack_nos = self._walk(record)
@@ -282,6 +286,7 @@ class _Rebuild:
                     revision=found.revision,
                     status=record.status,
                     members=members,
+                    located=located,
                 )
             )
             self.done.image_count += 1
@@ -290,6 +295,26 @@ class _Rebuild:
             self.done.damaged_image_count += len(labels)
             what = f"{len(missing)} chunks or nodes are in no readable pack, first {min(missing).hex()}"
             self.done.problems.append(Problem("chunk-lost", what, tuple(labels)))
+
+    def _take_elsewhere(self, image_id: ImageId, found: _Record) -> None:
+        """Enter an image whose data lie elsewhere alone; whether they still do is not looked at."""
+        record = self._record(image_id, found.session_id)
+        new, _, updated_at, members, located = _rows_of(record)
+        self._wiring.catalog.transaction(
+            partial(
+                rows.insert_image,
+                session_id=found.session_id,
+                new=new,
+                content_id=None,
+                created_at=found.created_at,
+                updated_at=updated_at,
+                revision=found.revision,
+                status=record.status,
+                members=members,
+                located=located,
+            )
+        )
+        self.done.image_count += 1
 
     def _walk(self, record: ImageRecord) -> tuple[set[bytes], set[int]]:
         """Return what a content misses, and the packs that hold the rest."""
@@ -389,8 +414,11 @@ def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[byt
                 stack.append((NodeId(child), height - 1, at + position * span))
 
 
-def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow]]:
-    """Return image, content, time of the last change, members. Raises: ValueError, TypeError for what is no row."""
+def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow], Located]:
+    """Return image, content, time of the last change, members, and where else its data lie.
+
+    Raises: ValueError, TypeError for what is no row.
+    """
     _time(record.created_at)
     if record.status not in STORED_STATUSES:
         raise ValueError(f"its image is {record.status}, which no record is")
@@ -424,9 +452,25 @@ def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[
         ),
         hashes=dict(record.content.hashes),
     )
-    if not any(tree.role == "plain" for tree in content.trees):
+    located = _located(record)
+    if content.content_id and not any(tree.role == "plain" for tree in content.trees):
         raise ValueError("its content has no plain tree")
-    return new, content, _time(record.updated_at), members
+    if not content.content_id and not located.locations:
+        raise ValueError("it has neither a content nor a location")
+    return new, content, _time(record.updated_at), members, located
+
+
+def _located(record: ImageRecord) -> Located:
+    """Return where an image's data lie elsewhere; the record of one that has no content says what they are."""
+    locations = tuple(Location(one.url, one.metadata) for one in record.locations)
+    if any(not isinstance(one.url, str) or not isinstance(one.metadata, dict) for one in locations):
+        raise ValueError("its locations are none")
+    if record.content.content_id:
+        return Located(locations)
+    hashes = record.content.hashes
+    algo = next((name for name in sorted(hashes) if name != "md5"), None)
+    value = None if algo is None else hashes[algo]
+    return Located(locations, True, record.content.size, algo, value, hashes.get("md5"))
 
 
 def _time(text: str) -> datetime:

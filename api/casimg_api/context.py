@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
+    from casimg_api.places import Places
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
     from casimg_api.property_protection import May, PropertyProtection
@@ -72,6 +73,7 @@ class Services:
     imports: "Imports"
     stores: "Stores"
     limits: "UnifiedLimits"
+    places: "Places"
     protection: "PropertyProtection"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
@@ -110,6 +112,10 @@ class Call:
     @property
     def limits(self) -> "UnifiedLimits":
         return self.services.limits
+
+    @property
+    def places(self) -> "Places":
+        return self.services.places
 
     @property
     def may(self) -> "May":

@@ -12,6 +12,7 @@ from casimg_api import listing, patch
 from casimg_api.answers import send_json, send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
+from casimg_api.location_changes import LocationChanges, Sizes
 from casimg_api.policy import forbidden, image_target
 from casimg_api.property_protection import May
 from casimg_api.requests import json_body, json_object, query
@@ -93,7 +94,7 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
 
 def send_made(call: Call, row: ImageRow) -> None:
     """Answer with an image that was just made."""
-    send_json(call, image_view(row, call.stores, call.may), 201)
+    send_json(call, image_view(row, call.stores, call.places, call.may), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
     methods = call.config.image_import.enabled_import_methods
     if methods:
@@ -157,7 +158,7 @@ def index(call: Call) -> None:
     send_json(
         call,
         {
-            "images": [image_view(row, call.stores, may) for row in shown],
+            "images": [image_view(row, call.stores, call.places, may) for row in shown],
             **listing.page_links(request.fields, shown[-1].id if full else None, "/v2/images"),
             "schema": "/v2/schemas/images",
         },
@@ -187,24 +188,28 @@ def show(call: Call, image_id: str) -> None:
     """GET /images/{id}."""
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "get_image", row)
-    send_json(call, image_view(row, call.stores, call.may))
+    send_json(call, image_view(row, call.stores, call.places, call.may))
 
 
 def update(call: Call, image_id: str) -> None:
     """PATCH /images/{id}, in both dialects."""
     media_type = patch.dialect(call.req.content_type)
     changes = patch.parse(media_type, json_body(call), call.services.schemas.validate_image)
+    sizes = Sizes(call.imports.http_store)
     for _ in range(PATCH_ATTEMPTS_MAX):
         row = visible_image(call, image_id)
         if changes:
-            edit = patch.apply(changes, row, _Permissions(call, row, call.may), call.config.images)
+            located = LocationChanges(call, row, sizes) if call.config.images.show_multiple_locations else None
+            edit = patch.apply(changes, row, _Permissions(call, row, call.may), call.config.images, located)
             try:
                 row = call.registry.edit(row.id, edit, revision=row.revision)
+                for store in () if located is None else located.left_stores:
+                    row = call.registry.remove_copy(row.id, store)
             except ChangedMeanwhileError:
                 continue
         else:
             call.policy.enforce_on_image(call.caller, "get_image", row)
-        send_json(call, image_view(row, call.stores, call.may))
+        send_json(call, image_view(row, call.stores, call.places, call.may))
         return
     raise HttpError(409, f"Image {image_id} is being changed by others; try again.")
 

@@ -34,8 +34,8 @@ class StoppedError(Exception):
     """The process ends; its imports are given back."""
 
 
-Method = Literal["glance-direct", "web-download", "glance-download", "copy-image", "import"]
-"""How data come: Glance's methods, and `import` for tasks that make their image."""
+Method = Literal["glance-direct", "web-download", "glance-download", "copy-image", "import", "location"]
+"""How data come: Glance's methods; `import` of tasks that make their image; `location` of data that stay elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Job:
         uri: where to fetch from, for `web-download` and `import`.
         remote: the image of another service that is fetched, for `glance-download`.
         new: the image to make first, for `import`; it has the lock of the task from its beginning.
+        said_hash: algorithm and value, in hexadecimal, that a client says data at a location have.
         may: which properties come along, for `glance-download`.
     """
 
@@ -63,6 +64,7 @@ class Job:
     uri: str | None = None
     remote: RemoteImage | None = None
     new: NewEntry | None = None
+    said_hash: tuple[str, str] | None = None
     may: May = everything
 
 

@@ -6,8 +6,8 @@ looked at, so a malformed one is 400 whatever it names.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
 
 from casimg.catalog import ImageRow
@@ -71,6 +71,13 @@ class Permissions(Protocol):
     def set_property(self, name: str, value: object) -> None: ...
     def set_locations(self) -> None: ...
     def delete_locations(self) -> None: ...
+
+
+class Located(Protocol):
+    """Where the image's data shall lie, as changes ask; refuses with an HttpError."""
+
+    def change(self, change: Change, formats: Sequence[str | None]) -> None: ...
+    def edit(self) -> Edit: ...
 
 
 def dialect(content_type: str | None) -> str:
@@ -183,9 +190,17 @@ class _Draft:
             raise reserved(name)
 
 
-def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config: ImagesConfig) -> Edit:
+def apply(
+    changes: tuple[Change, ...],
+    row: ImageRow,
+    allow: Permissions,
+    config: ImagesConfig,
+    located: Located | None = None,
+) -> Edit:
     """Return the edit that a patch makes of an image.
 
+    Args:
+        located: of a site where locations are seen; None when they are invisible.
     Raises: HttpError 403 for what may not be set, 409 for what is there or is not, 413 for too many of something.
     """
     values = {
@@ -204,7 +219,8 @@ def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config
     for change in changes:
         name = change.path[0]
         if name == "locations":
-            _refuse_locations(change, allow)
+            _change_locations(change, allow, located, (draft.fields["disk_format"], draft.fields["container_format"]))
+            continue
         if change.op != "remove" and name == "owner" and not allow.is_admin:
             raise HttpError(403, "Owner can't be updated by non admin.")
         allow.set_property(name, change.value)
@@ -218,7 +234,8 @@ def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config
         check_count("tags", len(draft.fields["tags"]), config.image_tag_quota)
     edits: dict[str, Any] = {FIELD_OF[name]: value for name, value in draft.fields.items()}
     edits["properties"] = draft.properties
-    return Edit(**{name: edits[name] for name in draft.touched})
+    edit = Edit() if located is None else located.edit()
+    return replace(edit, **{name: edits[name] for name in draft.touched})
 
 
 def _set(draft: _Draft, change: Change, row: ImageRow) -> None:
@@ -244,12 +261,16 @@ def _remove(draft: _Draft, name: str) -> None:
     draft.set(name, None)
 
 
-def _refuse_locations(change: Change, allow: Permissions) -> None:
-    """Refuse every change of locations, in the order in which Glance looks: they are invisible here."""
+def _change_locations(
+    change: Change, allow: Permissions, located: Located | None, formats: Sequence[str | None]
+) -> None:
+    """Change locations, or refuse to, in the order in which Glance looks."""
     if change.op == "replace" and not change.value:
         raise HttpError(403, "Cannot set locations to empty list.")
     if change.op == "remove":
         allow.delete_locations()
     else:
         allow.set_locations()
-    raise HttpError(403, f"It's not allowed to {change.op} locations if locations are invisible.")
+    if located is None:
+        raise HttpError(403, f"It's not allowed to {change.op} locations if locations are invisible.")
+    located.change(change, formats)

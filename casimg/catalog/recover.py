@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 
 from casimg.catalog import image_rows as rows
 from casimg.catalog.engine import now_us
+from casimg.catalog.locations import Located, put_rows, say
 from casimg.catalog.processes import node_name, own_pid
 from casimg.catalog.rows import MemberRow, NewContent, NewImage, NewPack
 from casimg.catalog.schema import (
@@ -131,15 +132,20 @@ def insert_image(
     connection: Connection,
     session_id: SessionId,
     new: NewImage,
-    content_id: ContentId,
+    content_id: ContentId | None,
     *,
     created_at: datetime,
     updated_at: datetime,
     revision: int,
     status: str = "active",
     members: Sequence[MemberRow] = (),
+    located: Located | None = None,
 ) -> None:
-    """Enter a stored image; `session_id` is that of its record, and gets an ended session."""
+    """Enter a stored image; `session_id` is that of its record, and gets an ended session.
+
+    Args:
+        content_id: None for one whose data lie elsewhere alone, as `located` says.
+    """
     insert_ended_session(connection, session_id, "ingest", created_at)
     rows.insert_image(
         connection,
@@ -165,6 +171,10 @@ def insert_image(
                 for row in batch
             ],
         )
+    if located is not None and located.locations:
+        put_rows(connection, new.id, located.locations)
+    if located is not None and content_id is None:
+        say(connection, new.id, located)
 
 
 def finish(connection: Connection, repository_uuid: str, incarnation: str, change_no: int) -> None:

@@ -20,6 +20,13 @@ _OF_OTHERS = (
 """Tests that want another configuration than the usual one, or what is not here."""
 
 
+_WEB: Settings = {
+    # tempest expects this name, and starts web servers of its own on any port.
+    "http_store": {"enabled": True, "name": "web"},
+    "import_filtering_opts": {"allowed_ports": []},
+}
+
+
 @dataclass(frozen=True)
 class Profile:
     """A configuration of casimg, what tempest is told of it, and the tests that are run with it.
@@ -83,25 +90,21 @@ PROFILES = (
     Profile(
         "locations",
         "clients see and set locations (`images.show_multiple_locations`), also on web servers (`http_store`)",
-        settings={"images": {"show_multiple_locations": True}, "http_store": {"enabled": True}},
+        settings={**_WEB, "images": {"show_multiple_locations": True, "show_image_direct_url": True}},
         options={"image-feature-enabled": {"manage_locations": "true", "http_store_enabled": "true"}},
         regex=r"^tempest\.api\.image\..*(Location|HashCalculation)",
     ),
     Profile(
         "stores-http",
         "web servers are a store beside the two backends",
-        settings={"store": {"multi_store": True}, "http_store": {"enabled": True}},
+        settings={**_WEB, "store": {"multi_store": True}},
         options={"image-feature-enabled": {"http_store_enabled": "true"}},
         regex=r"^tempest\.api\.image\..*(LocationImport|HashCalculation|Stores)",
     ),
     Profile(
         "unhashed",
         "the same, and data on web servers are not hashed (`images.do_secure_hash` is off)",
-        settings={
-            "store": {"multi_store": True},
-            "http_store": {"enabled": True},
-            "images": {"do_secure_hash": False},
-        },
+        settings={**_WEB, "store": {"multi_store": True}, "images": {"do_secure_hash": False}},
         options={"image-feature-enabled": {"http_store_enabled": "true", "do_secure_hash": "false"}},
         regex=r"^tempest\.api\.image\..*LocationImport",
     ),
