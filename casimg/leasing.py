@@ -17,7 +17,14 @@ from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
-from casimg.errors import BackendUnavailableError, CasimgError, DamageError, ImageNotFoundError, NotFoundError
+from casimg.errors import (
+    BackendUnavailableError,
+    CasimgError,
+    DamageError,
+    DataElsewhereError,
+    ImageNotFoundError,
+    NotFoundError,
+)
 from casimg.ids import ContentId, ImageId
 from casimg.wiring import Wiring
 
@@ -143,7 +150,7 @@ def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> 
 
     Args:
         stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
-    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
+    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile, DataElsewhereError.
     """
 
     def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, ReadLease]:
@@ -202,6 +209,8 @@ def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _Ope
 
 def _open_first(image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
     contents = contents_of(image, stores)
+    if not contents and image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     for number, content_id in enumerate(contents, 1):
         try:
             return open_one(content_id, contents[number:])

@@ -20,8 +20,9 @@ from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader, PackRef
-from casimg.catalog import STORED_STATUSES, MemberRow, NewContent, NewImage, NewPack, TreeRow
+from casimg.catalog import STORED_STATUSES, Location, MemberRow, NewContent, NewImage, NewPack, TreeRow
 from casimg.catalog import recover as rows
+from casimg.catalog.locations import Located
 from casimg.constants import DOMAIN_DEFAULT, NODE_RADIX
 from casimg.errors import CatalogBusyError, DamageError, NotFoundError, ObjectNotFoundError, RecordDamagedError
 from casimg.formats.damage import FormatDamage
@@ -66,6 +67,7 @@ class FoundRecord:
     revision: int
     created_at: datetime
     content_id: ContentId
+    """Empty for an image whose data lie elsewhere alone; whether they still do is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,8 @@ class BackendRebuild:
         """Enter every content that a record names, with the packs that hold it."""
         by_content: dict[ContentId, list[ImageId]] = {}
         for image_id, found in sorted(self.records.items(), key=lambda item: (item[1].created_at, item[0])):
+            if not found.content_id:
+                continue
             by_content.setdefault(found.content_id, []).append(image_id)
         for number, (content_id, image_ids) in enumerate(by_content.items(), 1):
             self.contents[content_id] = self._take_content(image_ids)
@@ -381,8 +385,11 @@ def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[byt
                 stack.append((NodeId(child), height - 1, at + position * span))
 
 
-def rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow]]:
-    """Return image, content, time of the last change, members. Raises: ValueError, TypeError for what is no row."""
+def rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow], Located]:
+    """Return image, content, time of the last change, members, and where else its data lie.
+
+    Raises: ValueError, TypeError for what is no row.
+    """
     _time(record.created_at)
     if record.status not in STORED_STATUSES:
         raise ValueError(f"its image is {record.status}, which no record is")
@@ -416,9 +423,25 @@ def rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[M
         ),
         hashes=dict(record.content.hashes),
     )
-    if not any(tree.role == "plain" for tree in content.trees):
+    located = _located(record)
+    if content.content_id and not any(tree.role == "plain" for tree in content.trees):
         raise ValueError("its content has no plain tree")
-    return new, content, _time(record.updated_at), members
+    if not content.content_id and not located.locations:
+        raise ValueError("it has neither a content nor a location")
+    return new, content, _time(record.updated_at), members, located
+
+
+def _located(record: ImageRecord) -> Located:
+    """Return where an image's data lie elsewhere; the record of one that has no content says what they are."""
+    locations = tuple(Location(one.url, one.metadata) for one in record.locations)
+    if any(not isinstance(one.url, str) or not isinstance(one.metadata, dict) for one in locations):
+        raise ValueError("its locations are none")
+    if record.content.content_id:
+        return Located(locations)
+    hashes = record.content.hashes
+    algo = next((name for name in sorted(hashes) if name != "md5"), None)
+    value = None if algo is None else hashes[algo]
+    return Located(locations, True, record.content.size, algo, value, hashes.get("md5"))
 
 
 def _time(text: str) -> datetime:

@@ -61,25 +61,23 @@ def _join(runs: Sequence[BackendRebuild], done: Rebuilt, progress: ProgressCallb
 def _take_image(image_id: ImageId, places: Sequence[Place], done: Rebuilt) -> bool:
     """Enter an image with its copies; returns whether one backend has everything of it."""
     best_run, best = max(places, key=lambda place: place[1].revision)  # of equals the first
-    what = best_run.contents[best.content_id]
+    record = best_run.record(image_id, best.session_id)
+    new, _, updated_at, members, located = rows_of(record)
     twins: list[Place] = []
     for run, found in places:
-        other = run.contents[found.content_id]
-        if (other.size, other.trees) == (what.size, what.trees):
+        if _data_of(run, found) == _data_of(best_run, best):
             twins.append((run, found))
         else:  # of a save that died, and whose image was stored anew
-            key = record_key(image_id, found.session_id)
-            run.problem("record-differs", f"{key}: it is of other data, and not the newest", other.labels, lossy=False)
-    twins.sort(key=lambda place: place[0].contents[place[1].content_id].missing_count > 0)
+            what = f"{record_key(image_id, found.session_id)}: it is of other data, and not the newest"
+            run.problem("record-differs", what, (f"{new.name or '-'} ({new.id})",), lossy=False)
+    twins.sort(key=lambda place: _missing_count(*place) > 0)
     (own_run, own), *copies = twins
-    record = best_run.record(image_id, best.session_id)
-    new, _, updated_at, members = rows_of(record)
     own_run.wiring.catalog.transaction(
         partial(
             rows.insert_image,
             session_id=own.session_id,
             new=new,
-            content_id=own.content_id,
+            content_id=own.content_id or None,
             created_at=own.created_at,
             updated_at=updated_at,
             revision=best.revision,
@@ -88,12 +86,25 @@ def _take_image(image_id: ImageId, places: Sequence[Place], done: Rebuilt) -> bo
             copies=[rows.NewCopy(run.wiring.backend_id, found.content_id, found.session_id) for run, found in copies],
             # A record that is behind is written anew by the next collection.
             is_behind=any(found.revision < best.revision for _, found in twins),
+            located=located,
         )
     )
     done.image_count += 1
-    is_whole = not own_run.contents[own.content_id].missing_count
+    is_whole = not _missing_count(own_run, own)
     done.damaged_image_count += not is_whole
     return is_whole
+
+
+def _data_of(run: BackendRebuild, found: FoundRecord) -> tuple[object, ...]:
+    """Return what records of the same data have in common; of data elsewhere each record has its own word."""
+    if not found.content_id:
+        return run, found.session_id
+    content = run.contents[found.content_id]
+    return content.size, content.trees
+
+
+def _missing_count(run: BackendRebuild, found: FoundRecord) -> int:
+    return run.contents[found.content_id].missing_count if found.content_id else 0
 
 
 def _tell_missing(run: BackendRebuild, whole: set[ImageId]) -> None:

@@ -48,6 +48,8 @@ def enqueue(call: Call, image_id: str) -> None:
     caching = _caching(call, "cache_image", row)
     if row.status != "active":
         raise HttpError(400, "Only images with status active can be targeted for queueing")
+    if row.content_id is None:
+        raise HttpError(400, "Only images whose data are in the repository are cached")
     caching.enqueue(row.id)
     send_nothing(call, 202)
 

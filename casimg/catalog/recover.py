@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 
 from casimg.catalog import image_rows as rows
 from casimg.catalog.engine import now_us
+from casimg.catalog.locations import Located, put_rows, say
 from casimg.catalog.outbox import note_change
 from casimg.catalog.processes import node_name, own_pid
 from casimg.catalog.rows import MemberRow, NewContent, NewImage, NewPack
@@ -143,7 +144,7 @@ def insert_image(
     connection: Connection,
     session_id: SessionId,
     new: NewImage,
-    content_id: ContentId,
+    content_id: ContentId | None,
     *,
     created_at: datetime,
     updated_at: datetime,
@@ -152,10 +153,12 @@ def insert_image(
     members: Sequence[MemberRow] = (),
     copies: Sequence[NewCopy] = (),
     is_behind: bool = False,
+    located: Located | None = None,
 ) -> None:
     """Enter a stored image; `session_id` is that of its record, and gets an ended session.
 
     Args:
+        content_id: None for one whose data lie elsewhere alone, as `located` says.
         is_behind: some record of it is, and is to be written anew.
     """
     insert_ended_session(connection, session_id, "ingest", created_at)
@@ -196,6 +199,10 @@ def insert_image(
         )
     if is_behind:
         note_change(connection, new.id)
+    if located is not None and located.locations:
+        put_rows(connection, new.id, located.locations)
+    if located is not None and content_id is None:
+        say(connection, new.id, located)
 
 
 def finish(connection: Connection, repository_uuid: str, incarnation: str, change_no: int) -> None:
