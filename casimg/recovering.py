@@ -67,6 +67,7 @@ class FoundRecord:
     revision: int
     created_at: datetime
     content_id: ContentId
+    """Empty for an image whose data lie elsewhere alone; whether they still do is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class BackendRebuild:
         """Enter every content that a record names, with the packs that hold it."""
         by_content: dict[ContentId, list[ImageId]] = {}
         for image_id, found in sorted(self.records.items(), key=lambda item: (item[1].created_at, item[0])):
-            if not found.content_id:  # its data lie elsewhere alone; whether they still do is not looked at
+            if not found.content_id:
                 continue
             by_content.setdefault(found.content_id, []).append(image_id)
         for number, (content_id, image_ids) in enumerate(by_content.items(), 1):

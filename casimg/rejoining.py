@@ -12,7 +12,7 @@ from casimg.catalog import recover as rows
 from casimg.ids import ImageId, new_session_id
 from casimg.pack.keys import record_key
 from casimg.progress import Progress, ProgressCallback
-from casimg.recovering import BackendRebuild, FoundContent, FoundRecord, Rebuilt, rows_of
+from casimg.recovering import BackendRebuild, FoundRecord, Rebuilt, rows_of
 from casimg.results.upkeep import Problem
 from casimg.wiring import Wiring
 
@@ -63,17 +63,14 @@ def _take_image(image_id: ImageId, places: Sequence[Place], done: Rebuilt) -> bo
     best_run, best = max(places, key=lambda place: place[1].revision)  # of equals the first
     record = best_run.record(image_id, best.session_id)
     new, _, updated_at, members, located = rows_of(record)
-    what = best_run.contents.get(best.content_id)
     twins: list[Place] = []
     for run, found in places:
-        other = run.contents.get(found.content_id)
-        if _is_same(what, other):
+        if _data_of(run, found) == _data_of(best_run, best):
             twins.append((run, found))
-        else:  # of a save that died, and whose image was stored anew, or of data that the image left
-            key = record_key(image_id, found.session_id)
-            labels = () if other is None else other.labels
-            run.problem("record-differs", f"{key}: it is of other data, and not the newest", labels, lossy=False)
-    twins.sort(key=_missing_count)
+        else:  # of a save that died, and whose image was stored anew
+            what = f"{record_key(image_id, found.session_id)}: it is of other data, and not the newest"
+            run.problem("record-differs", what, (f"{new.name or '-'} ({new.id})",), lossy=False)
+    twins.sort(key=lambda place: _missing_count(*place) > 0)
     (own_run, own), *copies = twins
     own_run.wiring.catalog.transaction(
         partial(
@@ -86,27 +83,28 @@ def _take_image(image_id: ImageId, places: Sequence[Place], done: Rebuilt) -> bo
             revision=best.revision,
             status=record.status,
             members=members,
-            located=located,
             copies=[rows.NewCopy(run.wiring.backend_id, found.content_id, found.session_id) for run, found in copies],
             # A record that is behind is written anew by the next collection.
             is_behind=any(found.revision < best.revision for _, found in twins),
+            located=located,
         )
     )
     done.image_count += 1
-    is_whole = not _missing_count((own_run, own))
+    is_whole = not _missing_count(own_run, own)
     done.damaged_image_count += not is_whole
     return is_whole
 
 
-def _is_same(a: FoundContent | None, b: FoundContent | None) -> bool:
-    return a is b if a is None or b is None else (a.size, a.trees) == (b.size, b.trees)
+def _data_of(run: BackendRebuild, found: FoundRecord) -> tuple[object, ...]:
+    """Return what records of the same data have in common; of data elsewhere each record has its own word."""
+    if not found.content_id:
+        return run, found.session_id
+    content = run.contents[found.content_id]
+    return content.size, content.trees
 
 
-def _missing_count(place: Place) -> int:
-    """Return how much is missing of what a record names; nothing of data that lie elsewhere."""
-    run, found = place
-    content = run.contents.get(found.content_id)
-    return 0 if content is None else content.missing_count
+def _missing_count(run: BackendRebuild, found: FoundRecord) -> int:
+    return run.contents[found.content_id].missing_count if found.content_id else 0
 
 
 def _tell_missing(run: BackendRebuild, whole: set[ImageId]) -> None:

@@ -152,8 +152,8 @@ def insert_image(
     status: str = "active",
     members: Sequence[MemberRow] = (),
     copies: Sequence[NewCopy] = (),
-    located: Located | None = None,
     is_behind: bool = False,
+    located: Located | None = None,
 ) -> None:
     """Enter a stored image; `session_id` is that of its record, and gets an ended session.
 
@@ -197,12 +197,12 @@ def insert_image(
                 created_at=micros_of(created_at),
             )
         )
+    if is_behind:
+        note_change(connection, new.id)
     if located is not None and located.locations:
         put_rows(connection, new.id, located.locations)
     if located is not None and content_id is None:
         say(connection, new.id, located)
-    if is_behind:
-        note_change(connection, new.id)
 
 
 def finish(connection: Connection, repository_uuid: str, incarnation: str, change_no: int) -> None:
