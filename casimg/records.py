@@ -180,11 +180,10 @@ class _Place:
     content: ContentRow | None
     packs: tuple[PackRow, ...]
     session_id: SessionId | None
-    before: Wiring
-    """Where the record lies that it follows."""
 
     @property
     def backend_id(self) -> int | None:
+        """Where the content lies; None of data that lie elsewhere."""
         return None if self.content is None else self.content.backend_id
 
 
@@ -192,15 +191,10 @@ def _places(wiring: Wiring, behind: ImageBehind) -> list[_Place]:
     image, content = behind.image, behind.content
     if image is None:
         raise ValueError("only a stored image has a record")
-    if content is None:
-        # On the default backend; the one before lies where the data were, if it had its own.
-        (before,) = wiring.catalog.read(partial(record_places, image_id=image.id))
-        return [_Place(wiring.home, None, (), image.session_id, wiring.peer(before))]
-    here = wiring.peer(content.backend_id)
-    found = [_Place(here, content, behind.packs, image.session_id, here)]
+    where = wiring.home if content is None else wiring.peer(content.backend_id)
+    found = [_Place(where, content, behind.packs, image.session_id)]
     for copy, (of_copy, packs) in zip(image.copies, behind.copies, strict=True):
-        there = wiring.peer(copy.backend_id)
-        found.append(_Place(there, of_copy, packs, copy.session_id, there))
+        found.append(_Place(wiring.peer(copy.backend_id), of_copy, packs, copy.session_id))
     return found
 
 
@@ -209,6 +203,7 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
     image, places = behind.image, _places(wiring, behind)
     if image is None:
         raise ValueError("only a stored image has a record")
+    left = [wiring.peer(place) for place in wiring.catalog.read(partial(record_places, image_id=image.id))]
     session_id = wiring.catalog.open_session("repair").session_id
     put: list[_Place] = []
     failure: CasimgError | None = None
@@ -238,12 +233,18 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
         raise
     _log.info("record.put image=%s revision=%d session=%s", image.id, image.revision, session_id)
     for place in put:
-        if place.session_id is None:  # its first record
-            continue
-        try:
-            place.before.backend.delete(record_key(image.id, place.session_id))
-        except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
-            _log.warning("record.old_stays image=%s session=%s why=%s", image.id, place.session_id, error)
+        if place.session_id is not None:
+            _remove_old(place.wiring, image.id, place.session_id)
+    if image.content_id is None and image.session_id is not None:  # its own data may have lain anywhere
+        for old in left:
+            _remove_old(old, image.id, image.session_id)
     if failure is not None:
         raise failure
     return True
+
+
+def _remove_old(wiring: Wiring, image_id: ImageId, session_id: SessionId) -> None:
+    try:
+        wiring.backend.delete(record_key(image_id, session_id))
+    except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
+        _log.warning("record.old_stays image=%s session=%s why=%s", image_id, session_id, error)

@@ -42,6 +42,7 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.figures import Figures
     from casimg.image_file import ImageFile
+    from casimg.kept import KeptSegments
     from casimg.locations import Locations
     from casimg.streaming import ContentStream
 
@@ -353,6 +354,11 @@ class Registry:
 
         self._wiring.check_open()
         return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads, stores=stores)
+
+    @property
+    def kept(self) -> "KeptSegments":
+        """Segments that are kept in memory."""
+        return self._wiring.shared.kept
 
     def keep(self, size_max: int) -> None:
         """Let streams keep at most so many bytes of what they have verified in memory; for processes that serve."""

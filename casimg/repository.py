@@ -457,9 +457,10 @@ class Repository(AbstractContextManager["Repository"]):
         found = checking.find_problems(self._wiring, read_data=read_data, subset=subset, progress=progress)
         if not repair:
             return found.report()
+        from casimg import reindexing
         from casimg.repair.heal import heal
 
-        return heal(self._wiring, found, self.rebuild_index, progress)
+        return heal(found, lambda wiring: reindexing.rebuild_index(wiring, progress), progress)
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> "IndexReport":
         """Make the index of each backend anew from the packs; interrupted, it leaves the old one.

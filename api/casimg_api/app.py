@@ -48,11 +48,13 @@ from casimg_api.location_work import go_on_hashing
 from casimg_api.openapi import document
 from casimg_api.places import Places
 from casimg_api.policy import Policy
+from casimg_api.property_protection import PropertyProtection
 from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
+from casimg_api.unified_limits import limits_of_config
 from casimg_api.upkeep import Collector, rules_of
 
 if TYPE_CHECKING:
@@ -123,7 +125,8 @@ def make_app(
     end_dead(registry, work)
     caching = None
     if config.cache.image_cache_dir:
-        caching = Caching(registry, repository.image_cache(node_of(config.cache)), config.cache)
+        rows = repository.image_cache(node_of(config.cache))
+        caching = Caching(registry, rows, config.cache, registry.kept)
         if is_serving:
             caching.begin()
             at_stop(caching.stop)
@@ -153,14 +156,18 @@ def app_over(
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
-    imports = Imports(registry, work, config)
+    protection = PropertyProtection(config.policy, policy)
+    limits = limits_of_config(registry, config.quota)
+    imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
     if caching is not None:
         caching.elsewhere = partial(open_elsewhere, imports.http_store)
     stores = Stores(config, registry.stores(), {config.http_store.name: "http"} if config.http_store.enabled else {})
     places = Places(config.images, stores, registry.locations().own_url)
-    schemas = Schemas(config.images)
-    services = Services(registry, definitions, work, config, policy, schemas, imports, stores, places, caching)
+    known = Schemas(config.images)
+    services = Services(
+        registry, definitions, work, config, policy, known, imports, stores, limits, places, protection, caching
+    )
     if is_serving:
         go_on_hashing(registry, work, imports)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
@@ -207,6 +214,8 @@ def _responder(services: Services, route: Route) -> Responder:
         if route.rejects_body and has_body(req):
             raise HttpError(400, "A body is not expected with this request.")
         call = Call(services, req.env[CALLER_KEY], req.env[REQUEST_ID_KEY], req, resp)
+        if call.caller.is_anonymous and route.method != "GET":
+            raise HttpError(403, "Read-only access")
         route.handler(call, **parts)
 
     return respond

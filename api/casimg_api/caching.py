@@ -31,6 +31,7 @@ from casimg_api.errors import HttpError
 if TYPE_CHECKING:
     from casimg.catalog.image_cache import CachedImage, State
     from casimg.image_cache import ImageCache
+    from casimg.kept import KeptSegments
     from casimg_api.config import CacheConfig
     from casimg_api.ports import RegistryPort
 
@@ -75,14 +76,19 @@ def cache_key(row: ImageRow) -> ContentId | None:
 class Caching:
     """The cache of one server, as one of its processes uses it. Threads: any.
 
+    Args:
+        kept: where segments are kept in memory; None keeps none.
     Raises: ConfigError for a folder that cannot be used.
     """
 
-    def __init__(self, registry: "RegistryPort", rows: "ImageCache", config: "CacheConfig") -> None:
+    def __init__(
+        self, registry: "RegistryPort", rows: "ImageCache", config: "CacheConfig", kept: "KeptSegments | None" = None
+    ) -> None:
         self.folder = CacheFolder(Path(config.image_cache_dir))
         self.rows = rows
         self.elsewhere: Elsewhere | None = None
         """Opens images whose data are on web servers, when there may be some."""
+        self._kept = kept
         self._registry = registry
         self._config = config
         self._hits: dict[ImageId, int] = {}
@@ -115,7 +121,7 @@ class Caching:
             file.close()
             return None
         try:
-            stream = CachedStream(file, start, end, partial(self._go_on, row, file))
+            stream = CachedStream(file, start, end, partial(self._go_on, row, file), self._kept)
         except CachedFileError as error:
             self._give_up(row.id, error, file)
             file.close()

@@ -22,6 +22,14 @@ _STORE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.IGNORECASE)
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
 """Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
+_OTHERS: Final = Path(__file__).with_name("samples")
+SAMPLES: Final = {
+    "casimg": SAMPLE,
+    "gunicorn": _OTHERS / "gunicorn_conf.py",
+    "uwsgi": _OTHERS / "uwsgi.ini",
+    "mod_wsgi": _OTHERS / "mod_wsgi.conf",
+}
+"""Configurations to begin with: the service's, and those of WSGI servers that load `wsgi.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class AuthConfig:
     user: str = "casimg"
     tokens_file: str = ""
     keystone: Mapping[str, Any] = field(default_factory=dict)
+    allow_anonymous_access: bool = False
     max_request_id_length: int = 64
 
 
@@ -69,6 +78,8 @@ class PolicyConfig:
     """What callers may do."""
 
     policy_file: str = ""
+    property_protection_file: str = ""
+    property_protection_rule_format: Literal["roles", "policies"] = "roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,14 @@ class DataConfig:
     require_image_format_match: bool = True
     gpt_safety_checks_nonfatal: tuple[str, ...] = ()
     vmdk_allowed_types: tuple[str, ...] = ("streamOptimized", "monolithicSparse")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaConfig:
+    """Limits of projects that Keystone has."""
+
+    use_keystone_limits: bool = False
+    oslo_limit: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +241,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     image_import: ImportConfig = field(default_factory=ImportConfig)
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
@@ -324,6 +344,10 @@ class Config:
             raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
         if auth.mode == "keystone" and not auth.keystone:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
+        if self.quota.use_keystone_limits and not self.quota.oslo_limit:
+            raise ConfigError(where, "the table quota.oslo_limit must say where Keystone's limits are")
+        if auth.mode == "none" and auth.allow_anonymous_access:
+            raise ConfigError(where, "auth.allow_anonymous_access: auth.mode is none, so nobody is anonymous")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
 
@@ -335,7 +359,11 @@ class Config:
             self,
             repository=replace(self.repository, path=place(self.repository.path)),
             auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
-            policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            policy=replace(
+                self.policy,
+                policy_file=place(self.policy.policy_file),
+                property_protection_file=place(self.policy.property_protection_file),
+            ),
             cache=replace(self.cache, image_cache_dir=place(self.cache.image_cache_dir)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )

@@ -44,6 +44,7 @@ def snapshot(call: Call, image_id: str) -> None:
     new = new_entry(call, {**inherited, **attributes}, _inherited(row))
     for limit in size_limits(call):
         limit.check(row.size)
+    call.limits.check_snapshot(call.caller.project_id, row.size)
     send_made(call, call.registry.snapshot(row, new))
 
 

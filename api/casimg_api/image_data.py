@@ -19,7 +19,7 @@ from casimg.registry import Inspected
 from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
-from casimg_api.cache_streams import Parts
+from casimg_api.cache_streams import Parts, Views
 from casimg_api.context import VIEWS_KEY, Call
 from casimg_api.errors import HttpError
 from casimg_api.http_store import open_elsewhere
@@ -48,14 +48,13 @@ def upload(call: Call, image_id: str) -> None:
 
 def receive(call: Call, image_id: str, keep: Keeping) -> None:
     """Take the data that a request brings, and answer with nothing. Raises: HttpError."""
-    if call.req.content_type is None or call.req.content_type.partition(";")[0].strip().lower() != OCTETS:
-        raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
-    declared = _declared_size(call)
     if is_chunked(call.req) and not call.req.env.get("wsgi.input_terminated"):
         raise HttpError(501, "The server does not pass on chunked bodies; send the length of the data.")
     body = UploadBody(call.req.env["wsgi.input"], _body_length(call))
     try:
-        keep(call, image_id, declared, body)
+        if (call.req.content_type or "").partition(";")[0].strip().lower() != OCTETS:
+            raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
+        keep(call, image_id, _declared_size(call), body)
     except ClientGoneError as error:
         _log.info("upload.client_gone image=%s request_id=%s why=%s", image_id, call.request_id, error)
         raise HttpError(400, "The client disconnected before all data had come.") from None
@@ -73,6 +72,7 @@ def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> 
     limits = size_limits(call)
     for limit in limits:
         limit.check(declared or 0)
+    call.limits.check_upload(call.caller.project_id, declared)
     body.look(limits, inspection_of(row, call.config.data))
 
     def inspect() -> Inspected:
@@ -269,7 +269,7 @@ class Sending:
     def __init__(self, stream: Parts, image_id: str, request_id: str, *, takes_views: bool = False) -> None:
         self._stream = stream
         self._parts: Iterator[bytes | memoryview] | Parts = stream
-        if takes_views and isinstance(stream, ContentStream):
+        if takes_views and isinstance(stream, Views):
             self._parts = stream.views()
         self._image_id = image_id
         self._request_id = request_id

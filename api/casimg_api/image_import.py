@@ -41,6 +41,7 @@ def import_image(call: Call, image_id: str) -> None:
     _check_image(row, name)
     remote = _remote(call, method) if name == "glance-download" else None
     call.policy.enforce_on_image(call.caller, "copy_image" if name == "copy-image" else "modify_image", row)
+    call.limits.check_import(call.caller.project_id)
     break_stale_lock(call, row)
     stores = _stores(call, body)
     if name == "copy-image" and row.content_id is None:
@@ -63,6 +64,7 @@ def import_image(call: Call, image_id: str) -> None:
         call.stores.is_shown,
         uri=checked_uri(call, method.get("uri"), name) if name == "web-download" else None,
         remote=remote,
+        may=call.may,
     )
     _begin(call, row, body, job)
     send_nothing(call, 202)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 _log = logging.getLogger("casimg_api.importing")
 
@@ -58,7 +59,7 @@ _PENDING_MAX: Final = timedelta(minutes=120)
 class Imports:
     """The imports of one process, on threads that live while there is work. Threads: any may call."""
 
-    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config") -> None:
+    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config", limits: "UnifiedLimits") -> None:
         self._registry = registry
         self._tasks = tasks
         self._config = config
@@ -70,8 +71,8 @@ class Imports:
         self._stopping = threading.Event()
         self.http_store = HttpStore.of(config.http_store, self.rules)
         """Web servers that keep data of images; None when they may not."""
-        fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
-        self._work_of = Work(registry, tasks, config, fetcher, self._stopping)
+        fetcher = self._fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
+        self._work_of = Work(registry, tasks, config, limits, fetcher, self._stopping)
         self._located = LocationWork(registry, tasks, config, self.http_store, self._stopping)
 
     # Whose turn it is
@@ -119,6 +120,7 @@ class Imports:
     def stop(self) -> None:
         """Begin nothing more, and give back what is not finished. Never raises."""
         self._stopping.set()
+        self._fetcher.stop()
         with self._lock:
             waiting, self._waiting = list(self._waiting), deque()
             threads = list(self._threads)

@@ -14,7 +14,9 @@ from casimg.catalog import ImageRow
 from casimg.registry import Edit
 from casimg_api.config import ImagesConfig
 from casimg_api.errors import HttpError
-from casimg_api.rules import check_count, check_name, check_reserved, plain_int
+from casimg_api.property_protection import May
+from casimg_api.property_protection import Operation as PropertyOperation
+from casimg_api.rules import check_count, check_name, check_reserved, plain_int, reserved
 
 V20: Final = "application/openstack-images-v2.0-json-patch"
 V21: Final = "application/openstack-images-v2.1-json-patch"
@@ -64,6 +66,8 @@ class Permissions(Protocol):
 
     @property
     def is_admin(self) -> bool: ...
+    @property
+    def may(self) -> May: ...
     def set_property(self, name: str, value: object) -> None: ...
     def set_locations(self) -> None: ...
     def delete_locations(self) -> None: ...
@@ -159,10 +163,12 @@ class _Draft:
 
     fields: dict[str, Any]
     properties: dict[str, str]
+    may: May
     touched: set[str] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
-        return name in FIELD_OF or name in self.properties
+        """Return whether there is such an attribute, or a property that the caller may read."""
+        return name in FIELD_OF or (name in self.properties and self.may("read", name))
 
     def set(self, name: str, value: Any) -> None:
         if name in FIELD_OF:
@@ -170,10 +176,18 @@ class _Draft:
             self.touched.add(FIELD_OF[name])
             return
         self.touched.add("properties")
+        if name not in self.properties:
+            self._check("create", name)
+        else:
+            self._check("delete" if value is None else "update", name)
         if value is None:  # kernel_id and ramdisk_id may be: no property has no value
             self.properties.pop(name, None)
         else:
             self.properties[name] = value
+
+    def _check(self, operation: PropertyOperation, name: str) -> None:
+        if not self.may(operation, name):
+            raise reserved(name)
 
 
 def apply(
@@ -201,7 +215,7 @@ def apply(
         "min_ram": row.min_ram,
         "tags": row.tags,
     }
-    draft = _Draft(values, dict(row.properties))
+    draft = _Draft(values, dict(row.properties), allow.may)
     for change in changes:
         name = change.path[0]
         if name == "locations":
@@ -242,7 +256,7 @@ def _set(draft: _Draft, change: Change, row: ImageRow) -> None:
 def _remove(draft: _Draft, name: str) -> None:
     if name in FIELD_OF:
         raise HttpError(403, f"Property {name} may not be removed.")
-    if name not in draft.properties:
+    if not draft.has(name):
         raise HttpError(409, f"Property {name} does not exist.")
     draft.set(name, None)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from casimg.catalog import ImageRow, MemberRow
 from casimg_api.places import Places
+from casimg_api.property_protection import May, everything
 from casimg_api.stores import Stores
 
 HASH_ALGORITHM: Final = "sha512"
@@ -21,12 +22,18 @@ def image_path(image_id: str) -> str:
     return f"/v2/images/{image_id}"
 
 
-def image_view(row: ImageRow, stores: Stores, places: Places) -> dict[str, Any]:
-    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them."""
+def image_view(row: ImageRow, stores: Stores, places: Places, may: May = everything) -> dict[str, Any]:
+    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them.
+
+    Args:
+        may: says which extra properties are shown.
+    """
     path = image_path(row.id)
     algorithm = row.hash_algo or (HASH_ALGORITHM if HASH_ALGORITHM in row.hashes else None)
     view: dict[str, Any] = {
-        **{name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES},
+        **{
+            name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES and may("read", name)
+        },
         "name": row.name,
         "disk_format": row.disk_format,
         "container_format": row.container_format,

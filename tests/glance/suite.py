@@ -34,6 +34,7 @@ class Profile:
     Args:
         own_folders: settings that name a folder, another one for each server.
         has_clients: whether the clients' own tests run with it; they want as much as possible switched on.
+        folder: of tempest, with the tests.
         small: the tests of a small run, none of which is skipped with this configuration; empty leaves it out.
     """
 
@@ -43,6 +44,7 @@ class Profile:
     own_folders: Sequence[tuple[str, str]] = ()
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     regex: str = r"^tempest\.api\.image\."
+    folder: str = "api/image"
     has_clients: bool = False
     small: str = ""
 
@@ -58,8 +60,8 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository's backends are shown as stores (`store.multi_store`)",
-        settings={"store": {"multi_store": True}},
+        "the repository's backends are shown as stores (`store.multi_store`), and projects have limits in Keystone",
+        settings={"store": {"multi_store": True}, "quota": {"use_keystone_limits": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
         has_clients=True,
         small=r"^tempest\.api\.image\..*(CopyImages|bad_url|MultiStoresI|BasicOperations)",
@@ -70,6 +72,13 @@ PROFILES = (
         settings={"store": {"multi_store": True}, f"stores.{OTHER_STORE}": {"weight": 5}},
         options={"image-feature-enabled": {"store_weight_enabled": "true"}},
         regex=r"^tempest\.api\.image\..*StoreWeight",
+    ),
+    Profile(
+        "limits",
+        "projects have limits in Keystone (`quota.use_keystone_limits`)",
+        settings={"quota": {"use_keystone_limits": True}},
+        regex=r"^tempest\.scenario\.test_unified_limits\.",
+        folder="scenario",
     ),
     Profile(
         "cache",
@@ -163,4 +172,4 @@ def run_suite(
     work.mkdir()
     (work / "tempest.conf").write_text(tempest_conf(work, identity, web_url, profile.options))
     environ = clean_environ(TEMPEST_CONFIG_DIR=str(work), TEMPEST_CONFIG="tempest.conf")
-    return run_stestr(programs, work, "tempest", "api/image", environ, regex or profile.regex)
+    return run_stestr(programs, work, "tempest", profile.folder, environ, regex or profile.regex)

@@ -320,7 +320,7 @@ def repairer(*, count: int = 2) -> Work:
 def repair(wiring: Wiring) -> CheckReport:
     """Read everything and mend what is found."""
     found = find_problems(wiring, read_data=True, subset=None, progress=None)
-    return heal(wiring, found, wiring.follow, None)
+    return heal(found, lambda peer: peer.follow(), None)
 
 
 def fencer(*, count: int = 2) -> Work:
