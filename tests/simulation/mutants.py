@@ -172,6 +172,14 @@ _RECORD_OVERWRITTEN = (
 )
 
 
+_ANY_PARENT = Edit(
+    "casimg.catalog.images:snapshot_row",
+    "if done.rowcount != 1:\n        raise ImageNotFoundError(parent_id)",
+    "if False:\n        pass",
+)
+_ANY_CONTENT = Edit("casimg.catalog.images:snapshot_row", "if recorded not in (None, content_id):", "if False:")
+
+
 def _mutant(name: str, kinds: str, scenario: Scenario, *edits: Edit, seeds: int = 60, first_seed: int = 0) -> Mutant:
     return Mutant(name, edits, scenario, frozenset(kinds.split()), seeds, first_seed=first_seed)
 
@@ -249,18 +257,10 @@ MUTANTS = (
     _covered("no pack check", "the sweep waits for older sessions", scenarios.WRITER_AND_GARBAGE, _NO_PACK_CHECK),
     # Snapshots
     _mutant(
-        "rows of the parent copied at the commit", "I1", scenarios.ORPHANED_SNAPSHOT, *_ROWS_AT_COMMIT, first_seed=860
+        "rows of the parent copied at the commit", "I1", scenarios.ORPHANED_SNAPSHOT, *_ROWS_AT_COMMIT, first_seed=120
     ),
-    _mutant(
-        "parent not checked by a snapshot of a stored image",
-        "E I9 I1",
-        scenarios.ORPHANED_ROW,
-        Edit(
-            "casimg.catalog.images:snapshot_row",
-            "if done.rowcount != 1:\n        raise ImageNotFoundError(parent_id)",
-            "if False:\n        pass",
-        ),
-    ),
+    _covered("parent not checked by a snapshot", "its record names a content", scenarios.ORPHANED_ROW, _ANY_PARENT),
+    _mutant("neither parent nor content checked", "E I9 I1", scenarios.ORPHANED_ROW, _ANY_PARENT, _ANY_CONTENT),
     # Condemn and sweep
     _mutant("sweep does not wait", "I5", scenarios.WRITER_AND_GARBAGE, _NO_WAIT),
     _mutant("sweep does not wait, no pack check", "I1", scenarios.WRITER_AND_GARBAGE, _NO_WAIT, _NO_PACK_CHECK),
