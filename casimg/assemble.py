@@ -26,7 +26,14 @@ from itertools import pairwise
 from casimg.backend.base import Backend
 from casimg.chunker import chunk_ids
 from casimg.constants import FRAME_PLAIN_MAX, HOLE_FLAG, KIB, MIB
-from casimg.errors import ChunkLostError, DamageError, IndexDamagedError, NodeDamagedError, NotFoundError
+from casimg.errors import (
+    BackendUnavailableError,
+    ChunkLostError,
+    DamageError,
+    IndexDamagedError,
+    NodeDamagedError,
+    NotFoundError,
+)
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import decode_frame
 from casimg.formats.node import Inner, Leaf, decode_node
@@ -100,6 +107,7 @@ class ContentReader:
         lists: entry lists of packs, for runs of chunks and for when the index does not lead to one.
         patience: how long to wait for a backend that lags.
         on_read: called before chunks are read: progress.
+        other: opens a reader of the same bytes that lie elsewhere, for what cannot be read here; None: there is none.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class ContentReader:
         cache: FrameCache | None = None,
         patience: Patience | None = None,
         on_read: Callable[[], None] | None = None,
+        other: "Callable[[], ContentReader | None]" = lambda: None,
     ) -> None:
         self.content_id = content_id
         self.tree = tree
@@ -127,6 +136,9 @@ class ContentReader:
         self._cache = cache or FrameCache()
         self._patience = patience or Patience()
         self._on_read = on_read
+        self._open_other = other
+        self._other: ContentReader | None = None
+        self._other_lock = threading.Lock()
         self._node_lock = threading.Lock()
         self._nodes: OrderedDict[NodeId, Leaf | Inner] = OrderedDict()
 
@@ -171,6 +183,13 @@ class ContentReader:
         """
         if self._on_read is not None:
             self._on_read()
+        try:
+            return self._fill(leaf, buffer)
+        except BackendUnavailableError as error:
+            _log.debug("backend.unavailable content=%s why=%s", self.content_id, error)
+            return False
+
+    def _fill(self, leaf: Leaf, buffer: memoryview) -> bool:
         ids = b"".join(leaf.ids)
         starts = leaf.chunk_starts()
         packs = self._packs
@@ -224,9 +243,25 @@ class ContentReader:
         return list(zip(offsets, self._chunks(wanted, chunk_id), strict=True))
 
     def _chunks(self, ids: Sequence[bytes], hash_of: Callable[[memoryview], bytes]) -> list[memoryview]:
-        """Return verified plain bytes of each id, in order."""
+        """Return verified plain bytes of each id, in order, from elsewhere when they cannot be read here."""
         if self._on_read is not None:
             self._on_read()
+        try:
+            return self._chunks_here(ids, hash_of)
+        except (BackendUnavailableError, DamageError) as error:
+            other = self._elsewhere()
+            if other is None:
+                raise
+            _log.warning("read.elsewhere content=%s other=%s why=%s", self.content_id, other.content_id, error)
+            return other._chunks(ids, hash_of)
+
+    def _elsewhere(self) -> "ContentReader | None":
+        with self._other_lock:
+            if self._other is None:
+                self._other = self._open_other()
+            return self._other
+
+    def _chunks_here(self, ids: Sequence[bytes], hash_of: Callable[[memoryview], bytes]) -> list[memoryview]:
         found: list[memoryview | None] = [None] * len(ids)
         search = _Search(self._packs)
         self._read_places(ids, self._resolve(ids, found, search), found, hash_of, search)

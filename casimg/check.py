@@ -124,11 +124,11 @@ class _Check:
         self._walked: dict[NodeId, frozenset[int]] = {}
         self._pack_sets: dict[frozenset[int], frozenset[int]] = {}
         self._done_size = 0
+        self._verifications = partial(examine.verifications, backend_id=wiring.backend_id)
 
     def run(self, read_data: bool, subset: str | int | None, progress: ProgressCallback | None) -> None:
         catalog, findings = self._wiring.catalog, self._findings
-        found = catalog.read(examine.verifications)
-        rows = [item.row for item in found]
+        rows = [item.row for item in catalog.read(self._verifications)]
         whole = _chosen(rows, subset) if read_data else set()
         absent = self.compare_objects(rows)
         for row in sorted(rows, key=lambda row: row.pack_no):
@@ -143,7 +143,8 @@ class _Check:
                 progress(Progress("check", self._done_size, sum(row.size for row in rows)))
         self.find_gone_packs()
         self.compare_records()
-        images = [row for row in catalog.images() if row.content_id is not None]
+        here = (None, self._wiring.backend_id)
+        images = [row for row in catalog.images() if row.content_id and row.backend_id in here]
         for image in images:
             self.walk_image(image)
             self.read_record(image)
@@ -156,7 +157,7 @@ class _Check:
 
     def _sum_verified(self) -> None:
         findings = self._findings
-        found = self._wiring.catalog.read(examine.verifications)
+        found = self._wiring.catalog.read(self._verifications)
         verified = [(item.verified_at, item.row.size) for item in found if item.verified_at is not None]
         findings.stored_size = sum(item.row.size for item in found)
         findings.verified_size = sum(size for _, size in verified)
@@ -349,7 +350,7 @@ class _Check:
         keys = {found.key: record_of_key(found.key) for found in self._wiring.backend.list(RECORD_PREFIX)}
         statuses = self._wiring.catalog.image_sessions({record[0] for record in keys.values() if record is not None})
         for key, record in sorted(keys.items()):
-            status = "unknown" if record is None else statuses.get(record[0], ("unknown", None))[0]
+            status = "unknown" if record is None else statuses.get(record[0], ("unknown",))[0]
             if status in ("unknown", "queued", *CLAIMED_STATUSES):
                 what = f"{key} is of an image that is {status} here: an unfinished write, or a lost catalog"
                 self._findings.problems.append(Problem("record-unknown", what, lossy=False))

@@ -24,6 +24,7 @@ def image_of(row: ImageRow) -> Image:
         updated_at=row.updated_at,
         deleted_at=row.deleted_at,
         properties=dict(row.properties),
+        stores=row.stores,
     )
 
 

@@ -9,19 +9,21 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
-from casimg.errors import CasimgError, ImageNotFoundError
-from casimg.ids import ContentId
+from casimg.errors import BackendUnavailableError, CasimgError, DamageError, ImageNotFoundError, NotFoundError
+from casimg.ids import ContentId, ImageId
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.leasing")
+L = TypeVar("L")
+_OpenOne = Callable[[ContentId, Sequence[ContentId]], tuple[ContentReader, L]]
 LEASE_DURATION_S: Final = 3600.0
 _left: dict[str, set[str]] = {}
 """By repository: leases of reads of this process that are over, and whose row could not be removed (a full disk)."""
@@ -109,13 +111,10 @@ class ReadLease:
 
 
 class LateLease:
-    """A lease on an image's content that is taken when it turns out to be needed. Threads: any, `take` one.
+    """A lease on an image's content that is taken when it turns out to be needed. Threads: any, `take` one."""
 
-    Raises: ImageNotFoundError when the image is not stored.
-    """
-
-    def __init__(self, wiring: Wiring, image: ImageRow) -> None:
-        self.content_id = _content_of(image)
+    def __init__(self, wiring: Wiring, image: ImageRow, content_id: ContentId) -> None:
+        self.content_id = content_id
         self._wiring = wiring
         self._image_id = image.id
         self._lease: ReadLease | None = None
@@ -123,8 +122,7 @@ class LateLease:
     def take(self) -> None:
         """Take it, once. Raises: ImageNotFoundError when the content is gone."""
         if self._lease is None:
-            left = left_leases(self._wiring)
-            self._lease = ReadLease(self._wiring.catalog, self.content_id, self._image_id, left=left)
+            self._lease = _lease(self._wiring, self._image_id, self.content_id)
 
     def touch(self) -> None:
         """As ReadLease.touch, if there is one."""
@@ -137,24 +135,85 @@ class LateLease:
             self._lease.end()
 
 
-def open_leased(wiring: Wiring, image: ImageRow) -> tuple[ContentReader, ReadLease]:
+def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> tuple[ContentReader, ReadLease]:
     """Open an image's content for reading under a lease; the caller ends the lease, and says who may read what.
 
+    An image that lies on several backends is read from the first one that can be read, and from others where that one
+    turns out to be damaged.
+
+    Args:
+        stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
     Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
     """
-    content_id = _content_of(image)
-    lease = ReadLease(wiring.catalog, content_id, image.id, left=left_leases(wiring))
-    try:
-        return wiring.reader(content_id, on_read=lease.touch), lease
-    except BaseException:
-        lease.end()
-        raise
+
+    def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, ReadLease]:
+        lease = _lease(wiring, image.id, content_id)
+        try:
+            return wiring.reader(content_id, on_read=lease.touch, twins=twins), lease
+        except BaseException:
+            lease.end()
+            raise
+
+    return _open(wiring, image, stores, open_one)
 
 
-def _content_of(image: ImageRow) -> ContentId:
+def open_late(
+    wiring: Wiring, image: ImageRow, stores: Sequence[str] = (), *, is_long: bool
+) -> tuple[ContentReader, LateLease]:
+    """As open_leased, with a reader that may have been used before, and a lease that is taken at once for a long read.
+
+    Whoever reads says when something cannot be read, by `Wiring.forget_reader`, and then reads no more.
+    """
+
+    def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, LateLease]:
+        lease = LateLease(wiring, image, content_id)
+        try:
+            if is_long:
+                lease.take()
+            return wiring.kept_reader(content_id, twins), lease
+        except BaseException:
+            lease.end()
+            raise
+
+    return _open(wiring, image, stores, open_one)
+
+
+def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
+    """Return the contents of a stored image, those on `stores` first, in their order; none of any other image."""
     if image.status not in STORED_STATUSES or image.content_id is None:
-        raise ImageNotFoundError(image.id)
-    return image.content_id
+        return []
+    by_store = {copy.store: copy.content_id for copy in image.copies}
+    if image.stores:
+        by_store = {image.stores[0]: image.content_id, **by_store}
+    preferred = [by_store[store] for store in stores if store in by_store]
+    return list(dict.fromkeys([*preferred, image.content_id, *by_store.values()]))
+
+
+def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
+    try:
+        return _open_first(image, stores, open_one)
+    except ImageNotFoundError:
+        # It may have left the backends that it lay on when the row was read.
+        now = wiring.catalog.image(image.id)
+        if now.stores in ((), image.stores):
+            raise
+        return _open_first(now, stores, open_one)
+
+
+def _open_first(image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
+    contents = contents_of(image, stores)
+    for number, content_id in enumerate(contents, 1):
+        try:
+            return open_one(content_id, contents[number:])
+        except (BackendUnavailableError, DamageError, NotFoundError) as error:
+            if number == len(contents):
+                raise
+            _log.warning("image.read_elsewhere image=%s content=%s why=%s", image.id, content_id, error)
+    raise ImageNotFoundError(image.id)
+
+
+def _lease(wiring: Wiring, image_id: ImageId, content_id: ContentId) -> ReadLease:
+    return ReadLease(wiring.catalog, content_id, image_id, left=left_leases(wiring))
 
 
 @contextmanager

@@ -3,17 +3,22 @@
 Nothing is migrated, repaired or guessed here: what does not fit is refused in one line.
 """
 
+import contextlib
 import os
+import stat
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
 from casimg.backend.base import Backend
+from casimg.backend.lazy import LazyBackend
 from casimg.backend.local import LocalBackend
 from casimg.catalog import Catalog
+from casimg.catalog.figures import backend_totals
 from casimg.catalog.migrate import HEAD
 from casimg.choices import LEVEL_DEFAULT
 from casimg.chunker import ChunkerParams
@@ -27,7 +32,9 @@ from casimg.errors import (
 from casimg.formats.config import (
     CONFIG_KEY,
     CONFIG_SIZE_MAX,
+    DEFAULT_BACKEND,
     SITE_FILE,
+    BackendSite,
     RepositoryConfig,
     SiteConfig,
     decode_repository_config,
@@ -37,9 +44,9 @@ from casimg.formats.config import (
 )
 from casimg.pack.writer import clean_spool
 from casimg.reserve import Reserve
-from casimg.wiring import Wiring, open_index
+from casimg.wiring import Wiring, index_path, open_index
 
-BACKEND_NAME = "local"
+BACKEND_NAME = DEFAULT_BACKEND
 
 
 def create_parts(folder: Path, params: ChunkerParams, level: int = LEVEL_DEFAULT) -> None:
@@ -90,15 +97,16 @@ def open_parts(path: str | os.PathLike[str]) -> Wiring:
         spool.mkdir(parents=True, exist_ok=True)
         clean_spool(spool)
         reserve.keep()
+        ids = _backend_ids(site, catalog)
         index = reserve.spend(lambda: open_index(site, row.incarnation))
         try:
-            return Wiring(
+            home = Wiring(
                 path=site.folder,
                 site=site,
                 config=config,
                 backend=backend,
-                backend_id=catalog.backend_id(BACKEND_NAME),
-                catalog=catalog,
+                backend_id=ids[BACKEND_NAME],
+                catalog=catalog.scoped(ids[BACKEND_NAME]),
                 index=index,
                 spool=spool,
                 reserve=reserve,
@@ -106,12 +114,68 @@ def open_parts(path: str | os.PathLike[str]) -> Wiring:
         except BaseException:
             index.close()
             raise
+        try:
+            for entry in site.backends:
+                _add_peer(home, entry, ids[entry.name], row.incarnation)
+        except BaseException:
+            home.close()
+            raise
+        return home
     except OSError as error:
         catalog.close()
         raise RepositoryError(where, f"cannot be opened: {error}") from None
     except BaseException:
         catalog.close()
         raise
+
+
+def _backend_ids(site: SiteConfig, catalog: Catalog) -> dict[str, int]:
+    """Return the numbers of the backends by name. Raises: RepositoryError when catalog and file do not agree."""
+    where = str(site.folder / SITE_FILE)
+    known = {row.name: row.backend_id for row in catalog.backends()}
+    for entry in site.backends:
+        if entry.name not in known:
+            why = f"the catalog does not know the backend {entry.name}; `casimg backend add` enters it"
+            raise RepositoryError(where, why)
+    named = {BACKEND_NAME, *(entry.name for entry in site.backends)}
+    for name in sorted(known.keys() - named):
+        found = catalog.read(partial(backend_totals, backend_id=known[name]))
+        # Else nothing lies there: a `backend add` was cut off, or nobody needs it any more.
+        if found.content_count or found.pack_count:
+            why = f"there is no [backends.{name}], and the catalog has {found.pack_count} packs on that backend"
+            raise RepositoryError(where, why)
+    return {**known, BACKEND_NAME: catalog.backend_id(BACKEND_NAME)}
+
+
+def _add_peer(home: Wiring, entry: BackendSite, backend_id: int, incarnation: str) -> None:
+    """Add the wiring of a further backend, which need not be reachable now."""
+    path = index_path(home.site, entry.name)
+    Wiring(
+        path=home.path,
+        site=home.site,
+        config=home.config,
+        backend=LazyBackend(entry.name, partial(open_further, home.site, entry)),
+        backend_id=backend_id,
+        catalog=home.catalog.scoped(backend_id),
+        index=home.reserve.spend(lambda: open_index(home.site, incarnation, path)),
+        spool=home.spool,
+        reserve=home.reserve,
+        frames=home.frames,
+        patience=home.patience,
+        shared=home.shared,
+        peers=home.peers,
+    )
+
+
+def open_further(site: SiteConfig, entry: BackendSite) -> Backend:
+    """Open a further backend. Raises: BackendUnavailableError, ForeignRepositoryError, ConfigError."""
+    backend = LocalBackend(site.folder / entry.path, entry.name)
+    where = f"backend {entry.name}"
+    config = read_config(backend, where)
+    if config.repository_uuid != site.repository_uuid:
+        why = f"it belongs to repository {config.repository_uuid}, not {site.repository_uuid}"
+        raise ForeignRepositoryError(where, why)
+    return backend
 
 
 def upgrade_catalog(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -170,9 +234,11 @@ def catalog_url(site: SiteConfig) -> str:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Write a text file that is whole or not there, also after a power cut."""
+    """Write a text file that is whole or not there, also after a power cut; its mode stays."""
     part = path.with_name(path.name + ".new")
     with part.open("w", encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -1,12 +1,14 @@
 """Records on the backend: put beside a commit, and brought up to date after a change (DESIGN section 8, rule 15).
 
 A change of metadata is committed with a row of the outbox, and the record follows: at once when the backend is there,
-else by the next collection. A record is never overwritten: each session puts its own, and the image's row says which
-one is the image's. What a crash leaves beside it is an orphan, which `gc` sweeps.
+else by the next collection. An image that lies on several backends has a record on each, of the content there. A
+record is never overwritten: each session puts its own, and the image's row, or that of its copy, says which one counts.
+What a crash leaves beside it is an orphan, which `gc` sweeps.
 """
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -15,6 +17,7 @@ from typing import Final
 from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, NewContent, NewImage, PackRow
 from casimg.catalog import outbox as outbox_rows
 from casimg.catalog.changes import ImageBehind, OutdatedRecordError, image_behind, written
+from casimg.catalog.copies import record_places
 from casimg.errors import CasimgError, CatalogBusyError, TryAgainError
 from casimg.formats.record import ContentRecord, ImageRecord, MemberRecord, TreeRecord, encode_record
 from casimg.ids import ImageId, SessionId
@@ -77,9 +80,11 @@ def put_record(
 
 
 def remove_records(wiring: Wiring, image_id: ImageId) -> None:
-    """Remove every record of a deleted image."""
-    for found in list(wiring.backend.list(f"{RECORD_PREFIX}{image_id}/")):
-        wiring.backend.delete(found.key)
+    """Remove every record of a deleted image, from all backends where it may have some."""
+    for backend_id in wiring.catalog.read(partial(record_places, image_id=image_id)):
+        backend = wiring.peer(backend_id).backend
+        for found in list(backend.list(f"{RECORD_PREFIX}{image_id}/")):
+            backend.delete(found.key)
 
 
 def flush_records(wiring: Wiring) -> int:
@@ -98,9 +103,9 @@ def try_flush(wiring: Wiring, image_id: ImageId) -> bool:
 
 
 def flush_record(wiring: Wiring, image_id: ImageId) -> None:
-    """Make the backend say of an image what the catalog says: its newest record, or none for a deleted one.
+    """Make the backends say of an image what the catalog says: its newest records, or none for a deleted one.
 
-    Raises: TryAgainError, NoSpaceError, and what else the backend raises.
+    Raises: TryAgainError, NoSpaceError, and what else a backend raises; then those that can be reached say it.
     """
     for _ in range(_TRY_COUNT_MAX):
         behind = wiring.catalog.transaction(partial(image_behind, image_id=image_id))
@@ -115,30 +120,64 @@ def flush_record(wiring: Wiring, image_id: ImageId) -> None:
     raise CatalogBusyError(f"image {image_id} changed {_TRY_COUNT_MAX} times while its record was written")
 
 
-def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
-    """Put a record of what was read and make it the image's; False when the image changed meanwhile."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A record to put: where, of which content, and whose it follows."""
+
+    wiring: Wiring
+    content: ContentRow
+    packs: tuple[PackRow, ...]
+    session_id: SessionId
+
+
+def _places(wiring: Wiring, behind: ImageBehind) -> list[_Place]:
     image, content = behind.image, behind.content
     if image is None or content is None or image.session_id is None:
         raise ValueError("only a stored image has a record")
+    found = [_Place(wiring.peer(content.backend_id), content, behind.packs, image.session_id)]
+    for copy, (of_copy, packs) in zip(image.copies, behind.copies, strict=True):
+        found.append(_Place(wiring.peer(copy.backend_id), of_copy, packs, copy.session_id))
+    return found
+
+
+def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
+    """Put records of what was read and make them the image's; False when the image changed meanwhile."""
+    image, places = behind.image, _places(wiring, behind)
+    if image is None:
+        raise ValueError("only a stored image has a record")
     session_id = wiring.catalog.open_session("repair").session_id
+    put: list[_Place] = []
+    failure: CasimgError | None = None
     try:
-        put_record(wiring, session_id, image, content, behind.packs, behind.members)
+        for place in places:
+            try:
+                put_record(place.wiring, session_id, image, place.content, place.packs, behind.members)
+                put.append(place)
+            except CasimgError as error:  # the others shall say it all the same
+                failure = failure or error
+        if failure is not None and not put:
+            raise failure
+        backend_ids = {place.content.backend_id for place in put}
         try:
-            wiring.catalog.transaction(lambda connection: written(connection, session_id, behind))
+            wiring.catalog.transaction(lambda connection: written(connection, session_id, behind, backend_ids))
         except TryAgainError:
             if not wiring.catalog.is_committed(session_id, image.id):
                 raise
     except OutdatedRecordError:
         # Rolled back for certain, and nobody else knows this key.
         wiring.end_session(session_id)
-        wiring.backend.delete(record_key(image.id, session_id))
+        for place in put:
+            place.wiring.backend.delete(record_key(image.id, session_id))
         return False
     except BaseException:
         wiring.end_session(session_id)
         raise
     _log.info("record.put image=%s revision=%d session=%s", image.id, image.revision, session_id)
-    try:
-        wiring.backend.delete(record_key(image.id, image.session_id))
-    except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
-        _log.warning("record.old_stays image=%s session=%s why=%s", image.id, image.session_id, error)
+    for place in put:
+        try:
+            place.wiring.backend.delete(record_key(image.id, place.session_id))
+        except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
+            _log.warning("record.old_stays image=%s session=%s why=%s", image.id, place.session_id, error)
+    if failure is not None:
+        raise failure
     return True

@@ -78,6 +78,9 @@ def recover(
     """
     begin_s = time.monotonic()
     site, site_written = _site(Path(path))
+    if site.backends:
+        names = ", ".join(entry.name for entry in site.backends)
+        raise RepositoryError(str(site.folder), f"recover reads one backend, and there are more: {names}")
     backend, config = open_backend(site)
     ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
     with _alone(site), contextlib.closing(backend):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from casimg import saving, updating, uploading
+from casimg import copying, saving, updating, uploading
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, ImageRow, MemberRow, NewImage, UsageRow, edits, listing, locks
 from casimg.catalog import contents as content_rows
@@ -27,11 +27,8 @@ from casimg.entry import ID_COUNT_MAX, TEXT_COUNT_MAX, Inspected, NewEntry, chec
 from casimg.errors import (
     BadStatusError,
     CasimgError,
-    CopyExistsError,
     ImageNotFoundError,
     InputError,
-    LastCopyError,
-    StoreNotFoundError,
 )
 from casimg.hashing import ALGORITHMS, PassHashes
 from casimg.ids import ImageId, new_image_id
@@ -63,26 +60,32 @@ class Registry:
 
     def stores(self) -> tuple[StoreInfo, ...]:
         """Return the backends, the default one first."""
-        return (StoreInfo(self._wiring.backend.name, self._wiring.site.backend_kind, True),)
+        home = self._wiring.home
+        return tuple(StoreInfo(peer.backend.name, "local", peer is home) for peer in home.peers)
 
     def copy(
         self,
         image_id: ImageId,
         store: str,
         *,
-        progress: ProgressCallback | None = None,  # noqa: ARG002 - there is one backend, nothing to copy to
-        cancel: threading.Event | None = None,  # noqa: ARG002 - as progress
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
     ) -> ImageRow:
-        """Copy an image to another backend. Raises: StoreNotFoundError, CopyExistsError, ImageNotFoundError."""
-        self._check_stores((store,))
-        self.show(image_id, Viewer(None, is_admin=True))
-        raise CopyExistsError(image_id, store)
+        """Copy an image to another backend; its row then names both.
+
+        Raises: StoreNotFoundError, CopyExistsError, ImageNotFoundError, ImageDeletedError when it was deleted
+            meanwhile, CancelledError, NoSpaceError, DamageError, BackendUnavailableError, TryAgainError.
+        """
+        self._check_id(image_id)
+        return copying.copy_image(self._wiring.named(store), image_id, self._save_options(progress, cancel))
 
     def remove_copy(self, image_id: ImageId, store: str) -> ImageRow:
-        """Remove an image from one of its backends. Raises: StoreNotFoundError, ImageNotFoundError, LastCopyError."""
-        self._check_stores((store,))
-        self.show(image_id, Viewer(None, is_admin=True))
-        raise LastCopyError(image_id, store)
+        """Remove an image from one of its backends; what nothing else needs there a collection frees.
+
+        Raises: StoreNotFoundError, ImageNotFoundError, CopyNotFoundError, LastCopyError.
+        """
+        self._check_id(image_id)
+        return copying.leave(self._wiring.named(store), image_id)
 
     def create(self, new: NewEntry) -> ImageRow:
         """Enter an image that has no data yet: queued. Raises: ImageExistsError when its id was ever used."""
@@ -181,11 +184,11 @@ class Registry:
             SizeMismatchError, SourceError, CancelledError, NoSpaceError, TryAgainError.
         """
         self._check_id(image_id)
-        self._check_stores(() if store is None else (store,))
+        wiring = self._wiring if store is None else self._wiring.named(store)
         if parent_id is not None:
             check_text("parent", parent_id, ID_COUNT_MAX)
         return uploading.upload(
-            self._wiring,
+            wiring,
             image_id,
             source,
             self._save_options(progress, cancel),
@@ -220,32 +223,37 @@ class Registry:
         *,
         inspect: "Callable[[ImageFile], Inspected] | None" = None,
         stores: Sequence[str] = (),
-        must_all: bool = True,  # noqa: ARG002 - there is one backend
+        must_all: bool = True,
         on_store: Callable[[str, CasimgError | None], None] | None = None,
     ) -> ImageRow:
         """Make what was staged the image's data, which costs one row whatever the size; else it stays staged.
 
         Args:
             inspect: given the data before, while the image is `importing`; what it raises cancels.
-            stores: backends where they shall lie; none is the default one.
-            on_store: told of each when it has them.
+            stores: backends where they shall lie, the one that is read first at the front; none is the default one.
+            must_all: whether it fails when one of them does; else only when all do.
+            on_store: told of each when it has them, or why it has not.
         Raises: StoreNotFoundError, ImageNotFoundError, ImageDeletedError when it was deleted meanwhile, BadStatusError
             when nothing is staged, NoSpaceError, TryAgainError.
         """
         from casimg.image_file import ImageFile  # noqa: PLC0415
 
         self._check_id(image_id)
-        self._check_stores(stores)
+        targets = [self._wiring.named(store) for store in dict.fromkeys(stores)]
 
         def look(reader: ContentReader) -> int | None:
             with ImageFile(reader, self._wiring.check_open, lambda: None) as file:
                 return None if inspect is None else inspect(file).virtual_size
 
-        row = uploading.import_staged(self._wiring, image_id, None if inspect is None else look)
-        if on_store is not None:
-            for store in stores:
-                on_store(store, None)
-        return row
+        return uploading.import_staged(
+            self._wiring,
+            image_id,
+            None if inspect is None else look,
+            targets=targets or [self._wiring.home],
+            must_all=must_all,
+            on_store=on_store or (lambda _store, _error: None),
+            options=self._save_options(None, None),
+        )
 
     def unstage(self, image_id: ImageId) -> None:
         """Give up what was staged: the image is queued again. Raises: ImageNotFoundError, BadStatusError."""
@@ -322,7 +330,7 @@ class Registry:
         start: int = 0,
         end: int | None = None,
         *,
-        stores: Sequence[str] = (),  # noqa: ARG002 - there is one backend
+        stores: Sequence[str] = (),
     ) -> "ContentStream":
         """Open bytes [start, end) of an image as parts that are read ahead, also of a deactivated one.
 
@@ -331,12 +339,13 @@ class Registry:
         Args:
             image: as `show` gave it.
             end: exclusive; None for all that follows.
+            stores: backends in the order in which they shall be tried; others come after them.
         Raises: ImageNotFoundError when it has no data or was deleted meanwhile, DamageError.
         """
         from casimg.streaming import open_stream  # noqa: PLC0415
 
         self._wiring.check_open()
-        return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads)
+        return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads, stores=stores)
 
     def keep(self, size_max: int) -> None:
         """Let streams keep at most so many bytes of what they have verified in memory; for processes that serve."""
@@ -400,11 +409,6 @@ class Registry:
         return self._wiring.catalog.read(partial(edits.usage_of, owner=owner))
 
     # Inner
-
-    def _check_stores(self, names: Sequence[str]) -> None:
-        for name in names:
-            if name != self._wiring.backend.name:
-                raise StoreNotFoundError(name)
 
     def _save_options(self, progress: ProgressCallback | None, cancel: threading.Event | None) -> SaveOptions:
         site = self._wiring.site

@@ -2,20 +2,40 @@
 
 import time
 
+from casimg.errors import CasimgError
 from casimg.index import drop_index, fresh_index_path, replace_index
 from casimg.progress import Progress, ProgressCallback
 from casimg.results.upkeep import IndexReport
-from casimg.wiring import Wiring, open_index
+from casimg.wiring import Wiring, index_path, open_index
 
 
-def rebuild_index(wiring: Wiring, progress: ProgressCallback | None) -> IndexReport:
-    """Build an index of all packs, then put it in the place of the old one.
+def rebuild_indexes(wiring: Wiring, progress: ProgressCallback | None) -> IndexReport:
+    """Build the index of every backend anew. Raises: as rebuild_index, after all others were built."""
+    reports: list[IndexReport] = []
+    failure: CasimgError | None = None
+    for peer in wiring.peers:
+        try:
+            reports.append(rebuild_index(peer, progress))
+        except CasimgError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return IndexReport(
+        pack_count=sum(report.pack_count for report in reports),
+        entry_count=sum(report.entry_count for report in reports),
+        stored_size=sum(report.stored_size for report in reports),
+        duration_s=sum(report.duration_s for report in reports),
+    )
+
+
+def rebuild_index(wiring: Wiring, progress: ProgressCallback | None = None) -> IndexReport:
+    """Build an index of all packs of a backend, then put it in the place of the old one.
 
     Raises: DamageError, NotFoundError for a pack that cannot be read; the new index then covers all others.
     """
     begin_s = time.monotonic()
     site = wiring.site
-    path = site.folder / site.index_path
+    path = index_path(site, wiring.backend.name)
     incarnation = wiring.catalog.repo().incarnation
     fresh_path = fresh_index_path(path)
 
@@ -33,7 +53,7 @@ def rebuild_index(wiring: Wiring, progress: ProgressCallback | None) -> IndexRep
     fresh.close()
     wiring.index.close()
     replace_index(path, fresh_path)
-    wiring.index = open_index(site, incarnation)
+    wiring.index = open_index(site, incarnation, path)
     if report.damaged:
         raise report.damaged[0][1]
     return IndexReport(

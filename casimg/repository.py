@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from casimg import saving
 from casimg.catalog import ImageChange
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from casimg.gc.plan import CollectionPlan
     from casimg.image_cache import ImageCache
     from casimg.image_file import ImageFile
+    from casimg.keywords import PutKeywords, SnapshotKeywords
     from casimg.metadefs import Metadefs
     from casimg.registry import Registry
     from casimg.results.comparing import DiffReport, LineageNode, PruneDecision, VerifyReport
     from casimg.results.figures import Stats
+    from casimg.results.stores import BackendFigures
     from casimg.results.upkeep import CheckReport, IndexReport, Session
     from casimg.tasks import Tasks
     from casimg.upkeep import Upkeep
@@ -102,53 +104,16 @@ class Repository(AbstractContextManager["Repository"]):
         """Mean bytes of a chunk."""
         return self._wiring.config.chunk_size_avg
 
-    def put(
-        self,
-        source: SourceLike,
-        *,
-        name: str,
-        disk_format: str = "raw",
-        container_format: str = "bare",
-        owner: str | None = None,
-        visibility: str = "private",
-        properties: Mapping[str, str] | None = None,
-        same_name: bool = False,
-        allow_changes: bool = False,
-        progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Image:
-        """Store a source as a new image.
-
-        Args:
-            source: a path (file or block device), a binary file, or an iterator of bytes.
-            name: need not be unique when `same_name` is set.
-            disk_format, container_format: as Glance's; kept as given, never guessed.
-            owner: a project, where an API lists images by project; None: `owner` in `[images]` of casimg.toml.
-            allow_changes: accept a source that changes while it is read.
-            progress: called now and then with a Progress.
-            cancel: when set by another thread, the call raises CancelledError and commits nothing.
-        Raises: SourceError, SourceChangedError, NameTakenError, NoSpaceError, CancelledError, TryAgainError.
-        """
-        report = self.put_report(
-            source,
-            name=name,
-            disk_format=disk_format,
-            container_format=container_format,
-            owner=owner,
-            visibility=visibility,
-            properties=properties,
-            same_name=same_name,
-            allow_changes=allow_changes,
-            progress=progress,
-            cancel=cancel,
-        )
-        return image_in(report)
+    def put(self, source: SourceLike, **keywords: "Unpack[PutKeywords]") -> Image:
+        """Store a source as a new image; as put_report, and return the image."""
+        return image_in(self.put_report(source, **keywords))
 
     def put_report(
         self,
         source: SourceLike,
         *,
         name: str,
+        backend: str | None = None,
         disk_format: str = "raw",
         container_format: str = "bare",
         owner: str | None = None,
@@ -160,51 +125,32 @@ class Repository(AbstractContextManager["Repository"]):
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> PutReport:
-        """As put, and say what was done; with `dry_run`, what would be done, changing nothing."""
+        """Store a source as a new image and say what was done; with `dry_run`, what would be done, changing nothing.
+
+        Args:
+            source: a path (file or block device), a binary file, or an iterator of bytes.
+            name: need not be unique when `same_name` is set.
+            backend: where its data shall lie; None is the default one.
+            disk_format, container_format: as Glance's; kept as given, never guessed.
+            owner: a project, where an API lists images by project; None: `owner` in `[images]` of casimg.toml.
+            allow_changes: accept a source that changes while it is read.
+            progress: called now and then with a Progress.
+            cancel: when set by another thread, the call raises CancelledError and commits nothing.
+        Raises: SourceError, SourceChangedError, NameTakenError, StoreNotFoundError, NoSpaceError, CancelledError,
+            TryAgainError.
+        """
         self._wiring.check_open()
+        wiring = self._wiring if backend is None else self._wiring.named(backend)
         owner = self._wiring.site.image_owner if owner is None else owner
         fields = ImageFields(name, disk_format, container_format, owner, visibility, dict(properties or {}), same_name)
         options = self._save_options(allow_changes, progress, cancel)
         if dry_run:
-            return saving.dry_run(self._wiring, source, fields, options)
-        return saving.put(self._wiring, source, fields, options)
+            return saving.dry_run(wiring, source, fields, options)
+        return saving.put(wiring, source, fields, options)
 
-    def snapshot(
-        self,
-        parent: str,
-        *,
-        name: str,
-        source: SourceLike | None = None,
-        changed: str | os.PathLike[str] | Iterable[ByteRange] | None = None,
-        disk_format: str | None = None,
-        properties: Mapping[str, str] | None = None,
-        same_name: bool = False,
-        allow_changes: bool = False,
-        progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Image:
-        """Make a snapshot whose parent is a stored image.
-
-        Args:
-            parent: the image.
-            source: None for a snapshot of the stored image itself (instant); else the disk as it is now.
-            changed: a map of what changed since the parent (a file, or ranges); only that and its neighbourhood is
-                read. Trusted: a change it does not name is not seen.
-        Raises: as put; ImageNotFoundError, AmbiguousNameError, ChangedMapError.
-        """
-        report = self.snapshot_report(
-            parent,
-            name=name,
-            source=source,
-            changed=changed,
-            disk_format=disk_format,
-            properties=properties,
-            same_name=same_name,
-            allow_changes=allow_changes,
-            progress=progress,
-            cancel=cancel,
-        )
-        return image_in(report)
+    def snapshot(self, parent: str, **keywords: "Unpack[SnapshotKeywords]") -> Image:
+        """Make a snapshot whose parent is a stored image; as snapshot_report, and return the image."""
+        return image_in(self.snapshot_report(parent, **keywords))
 
     def snapshot_report(
         self,
@@ -220,7 +166,15 @@ class Repository(AbstractContextManager["Repository"]):
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> PutReport:
-        """As snapshot, and say what was done."""
+        """Make a snapshot whose parent is a stored image, on that one's backend, and say what was done.
+
+        Args:
+            parent: the image.
+            source: None for a snapshot of the stored image itself (instant); else the disk as it is now.
+            changed: a map of what changed since the parent (a file, or ranges); only that and its neighbourhood is
+                read. Trusted: a change it does not name is not seen.
+        Raises: as put_report; ImageNotFoundError, AmbiguousNameError, ChangedMapError.
+        """
         self._wiring.check_open()
         row = self._wiring.catalog.find(parent)
         fields = ImageFields(
@@ -434,6 +388,42 @@ class Repository(AbstractContextManager["Repository"]):
         self._wiring.check_open()
         return plan.plan_collection(self._wiring, waste.RepackRules(unused_max=unused_max), progress)
 
+    def backends(self) -> "tuple[BackendFigures, ...]":
+        """Return the backends with what lies on them, the default one first."""
+        from casimg.backends import backends
+
+        return backends(self._wiring)
+
+    def copy(
+        self,
+        ref: str,
+        to: str,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Image:
+        """Copy an image to another backend, where it is read when the first one is damaged or away.
+
+        Raises: ImageNotFoundError, AmbiguousNameError, StoreNotFoundError, CopyExistsError, CancelledError,
+            NoSpaceError, DamageError, TryAgainError.
+        """
+        from casimg import copying
+
+        self._wiring.check_open()
+        row, target = self._wiring.catalog.find(ref), self._wiring.named(to)
+        return image_of(copying.copy_image(target, row.id, self._save_options(False, progress, cancel)))
+
+    def remove_copy(self, ref: str, backend: str) -> Image:
+        """Remove an image from a backend; it must lie on another. `plan_gc().execute()` gives the space back.
+
+        Raises: ImageNotFoundError, AmbiguousNameError, StoreNotFoundError, CopyNotFoundError, LastCopyError.
+        """
+        from casimg import copying
+
+        self._wiring.check_open()
+        row = self._wiring.catalog.find(ref)
+        return image_of(copying.leave(self._wiring.named(backend), row.id))
+
     def sessions(self, *, ended: bool = False) -> "list[Session]":
         """Return who writes, oldest first; with `ended`, also closed and fenced sessions."""
         from casimg import upkeep
@@ -472,14 +462,14 @@ class Repository(AbstractContextManager["Repository"]):
         return heal(self._wiring, found, self.rebuild_index, progress)
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> "IndexReport":
-        """Make the index anew from the packs; interrupted, it leaves the old one.
+        """Make the index of each backend anew from the packs; interrupted, it leaves the old one.
 
         Threads: no other work of this process may run on the repository meanwhile.
         """
         from casimg import reindexing
 
         self._wiring.check_open()
-        return reindexing.rebuild_index(self._wiring, progress)
+        return reindexing.rebuild_indexes(self._wiring, progress)
 
     def close(self) -> None:
         """Close the repository; twice is harmless."""

@@ -20,7 +20,14 @@ from casimg.choices import LEVEL_DEFAULT, VISIBILITIES
 from casimg.chunker import Chunker
 from casimg.constants import DOMAIN_DEFAULT
 from casimg.dedup import KnownChunks
-from casimg.errors import CasimgError, CatalogDamagedError, ImageNotFoundError, InputError, SessionFencedError
+from casimg.errors import (
+    CasimgError,
+    CatalogBusyError,
+    CatalogDamagedError,
+    ImageNotFoundError,
+    InputError,
+    SessionFencedError,
+)
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, ImageId, NodeId, new_content_id, new_image_id
 from casimg.images import image_of
@@ -131,8 +138,11 @@ def snapshot_of_disk(
 ) -> PutReport:
     """Store a disk as a snapshot of `parent`; with `changed`, only those ranges and their neighbourhood are read.
 
+    It lies on the backend where its parent does.
+
     Raises: as put; ChangedMapError.
     """
+    wiring = wiring.of_content(_content_of(parent))
     return _save(wiring, source, fields, options, parent=parent, changed=changed)
 
 
@@ -171,11 +181,15 @@ def share(
     Raises: ImageNotFoundError, NameTakenError.
     """
     content = _content_row(wiring, _content_of(parent))
+    wiring = wiring.peer(content.backend_id)
     session = wiring.catalog.open_session("snapshot")
     try:
         image = new(session.opened_at)
         put_record(wiring, session.session_id, image, content, wiring.catalog.content_packs(content.content_id))
-        return content, wiring.catalog.snapshot_row(session.session_id, parent.id, image, unique_name=unique_name)
+        row = wiring.catalog.snapshot_row(
+            session.session_id, parent.id, image, unique_name=unique_name, recorded=content.content_id
+        )
+        return content, row
     except BaseException:
         wiring.end_session(session.session_id)
         raise
@@ -298,34 +312,29 @@ class Save:
         session_id = self._session.session_id
         noted = [] if parent is None else catalog.note_content(session_id, parent.id)
         for row in noted:
+            if row.backend_id != self._wiring.backend_id:
+                raise CatalogBusyError(f"the parent image has left the backend {self._wiring.backend.name}")
             self._live[row.pack_no] = row
             if not row.damaged:  # what it holds is stored again, which heals
                 self._known.trust(row.pack_no)
         new = _new_image(fields, None if parent is None else parent.id, self._session.opened_at)
         content_id = new_content_id()
         catalog.begin_image(session_id, new, content_id, backend_id=self._wiring.backend_id)
-        root = self._ingest(source, parent, dirty)
+        work = partial(self._ingest, source=source, parent=parent, dirty=dirty)
+        content, pack_nos = self.take_in(work, content_id)
         if isinstance(source, FileSource) and not allow_changes:
             source.check_unchanged()
-        figures = self._run.figures
-        pack_nos = figures.noted | set(self._line.shipped)
         if dirty is not None:
-            pack_nos.update(row.pack_no for row in noted)
-        content = NewContent(
-            content_id=content_id,
-            size=figures.size,
-            hole_size=figures.hole_size,
-            trees=(TreeRow("plain", root, figures.size),),
-            hashes={},
-        )
+            pack_nos = pack_nos.union(row.pack_no for row in noted)
         packs = catalog.packs(pack_nos)
         put_record(self._wiring, session_id, new, content, packs)
         image = catalog.commit(session_id, new.id, content, pack_nos, unique_name=not fields.same_name)
         _log.info(
-            "image.committed image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs)
+            "image.committed image=%s content=%s size=%d packs=%d", image.id, content_id, content.size, len(packs)
         )
-        self._publish()
-        return _report(image_of(image), figures, root, begin_s)
+        self.publish()
+        root = content.trees[0].root
+        return _report(image_of(image), self._run.figures, None if root is None else NodeId(root), begin_s)
 
     def run_upload(
         self,
@@ -347,17 +356,10 @@ class Save:
         """
         catalog = self._wiring.catalog
         session_id = self._session.session_id
-        root = ingest(self._run, source)
-        figures = self._run.figures
-        content = NewContent(
-            content_id=content_id,
-            size=figures.size,
-            hole_size=figures.hole_size,
-            trees=(TreeRow("plain", root, figures.size),),
-            hashes=digests(root),
-        )
+        content, pack_nos = self.take_in(partial(ingest, source=source), content_id)
+        size, root = content.size, content.trees[0].root
+        content = replace(content, hashes=digests(None if root is None else NodeId(root)))
         virtual_size = None if inspect is None else inspect()
-        pack_nos = figures.noted | set(self._line.shipped)
         packs = catalog.packs(pack_nos)
         # What is said of the image now; the commit notices when somebody edited it after this.
         new = catalog.image(image_id)
@@ -379,20 +381,38 @@ class Save:
             recorded_revision=None if is_staged else new.revision,
             is_staged=is_staged,
         )
-        _log.info("image.uploaded image=%s content=%s size=%d packs=%d", image.id, content_id, figures.size, len(packs))
-        self._publish()
+        _log.info("image.uploaded image=%s content=%s size=%d packs=%d", image.id, content_id, size, len(packs))
+        self.publish()
         return image, new.revision
 
-    def _ingest(self, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None) -> NodeId | None:
+    def take_in(
+        self, work: Callable[[Ingest], NodeId | None], content_id: ContentId
+    ) -> tuple[NewContent, frozenset[int]]:
+        """Ingest by `work`, which returns the root; return the content and the packs that it names."""
+        root = work(self._run)
+        figures = self._run.figures
+        content = NewContent(
+            content_id=content_id,
+            size=figures.size,
+            hole_size=figures.hole_size,
+            trees=(TreeRow("plain", root, figures.size),),
+            hashes={},
+        )
+        return content, frozenset(figures.noted | set(self._line.shipped))
+
+    def _ingest(
+        self, run: Ingest, source: Source, parent: ImageRow | None, dirty: list[tuple[int, int]] | None
+    ) -> NodeId | None:
         if dirty is None or parent is None or not isinstance(source, FileSource):
-            return ingest(self._run, source)
+            return ingest(run, source)
         from casimg.snapshot.changed import ingest_changed
 
         with leased_reader(self._wiring, parent) as reader:
             hole_size = self._wiring.catalog.content(reader.content_id).hole_size
-            return ingest_changed(self._run, source, reader, hole_size, dirty)
+            return ingest_changed(run, source, reader, hole_size, dirty)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Write what was stored to the index; never raises."""
         try:
             self._line.publish()
         except CasimgError as error:  # the image is committed; the index is followed when it is next needed

@@ -14,7 +14,7 @@ What it must not know: HTTP.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from casimg.constants import KIB, SEGMENT_SIZE
 from casimg.ids import NodeId
 from casimg.ingest import thread_count
 from casimg.kept import KeptSegment
-from casimg.leasing import LateLease
+from casimg.leasing import open_late
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
 from casimg.read_ahead import ReadAhead
@@ -214,21 +214,26 @@ def _slices(view: memoryview) -> Iterator[memoryview]:
 
 
 def open_stream(
-    wiring: Wiring, image: ImageRow, start: int = 0, end: int | None = None, *, threads: int = 0
+    wiring: Wiring,
+    image: ImageRow,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    threads: int = 0,
+    stores: Sequence[str] = (),
 ) -> ContentStream:
     """Open bytes [start, end) of an image; what is held for them is let go when the stream is closed.
 
     Args:
         threads: cores to use, together with all other streams of this process; 0 for all, at most 8.
+        stores: backends in the order in which they shall be tried, before all others.
     Raises: ImageNotFoundError when the image has no data or its content went meanwhile, ValueError for a range that
         is not within it.
     """
-    lease = LateLease(wiring, image)
     end = image.size if end is None else end
+    is_long = -(-(end or 0) // SEGMENT_SIZE) - start // SEGMENT_SIZE > _SHORT_COUNT
+    reader, lease = open_late(wiring, image, stores, is_long=is_long)
     try:
-        if -(-(end or 0) // SEGMENT_SIZE) - start // SEGMENT_SIZE > _SHORT_COUNT:
-            lease.take()
-        reader = wiring.kept_reader(lease.content_id)
         return ContentStream(
             reader,
             wiring.read_ahead(thread_count(threads)),

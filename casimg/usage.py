@@ -29,14 +29,14 @@ def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCa
     """Return the figures of the repository; with `asked`, also the usage of these images."""
     catalog = wiring.catalog
     images = [row for row in catalog.images() if row.content_id is not None]
-    packs = catalog.all_packs(PACK_STATES_FINDABLE)
-    unreferenced = sum(row.size for row in catalog.unreferenced())
+    packs = [row for peer in wiring.peers for row in peer.catalog.all_packs(PACK_STATES_FINDABLE)]
+    unreferenced = sum(row.size for peer in wiring.peers for row in peer.catalog.unreferenced())
     virtual = sum(row.size or 0 for row in images)
     holes = sum(row.hole_size for row in images)
     data = [row for row in packs if row.kind == KIND_DATA]
     return Stats(
         image_count=len(images),
-        content_count=len({row.content_id for row in images}),
+        content_count=len({content_id for row in images for content_id in _contents_of(row)}),
         chunk_count=sum(row.chunk_count for row in data),
         pack_count=len(packs),
         virtual_size=virtual,
@@ -44,10 +44,20 @@ def stats(wiring: Wiring, asked: Sequence[ImageRow] | None, progress: ProgressCa
         unique_size=sum(row.plain_size for row in data),
         stored_size=sum(row.size for row in data),
         metadata_size=sum(row.size for row in packs if row.kind != KIND_DATA),
-        index_size=wiring.index.stored_size(),
+        index_size=sum(peer.index.stored_size() for peer in wiring.peers),
         unreferenced_size=unreferenced,
         usages=() if asked is None else _usages(wiring, images, asked, progress),
     )
+
+
+def _contents_of(row: ImageRow) -> list[ContentId]:
+    """Return the content of an image and those of its copies."""
+    return [] if row.content_id is None else [row.content_id, *(copy.content_id for copy in row.copies)]
+
+
+def _follow(wiring: Wiring) -> None:
+    for peer in wiring.peers:
+        peer.follow()
 
 
 class _Pack:
@@ -75,11 +85,11 @@ class _Sum:
 def _usages(
     wiring: Wiring, images: Sequence[ImageRow], asked: Sequence[ImageRow], progress: ProgressCallback | None
 ) -> tuple[ImageUsage, ...]:
-    wiring.follow()
+    _follow(wiring)
     numbers: dict[ContentId, int] = {}
     for row in images:
-        if row.content_id is not None:
-            numbers.setdefault(row.content_id, len(numbers))
+        for content_id in _contents_of(row):
+            numbers.setdefault(content_id, len(numbers))
     packs, pack_of = _packs(wiring)
     sums = [_Sum() for _ in numbers]
     for content_id, number in numbers.items():
@@ -88,16 +98,21 @@ def _usages(
             progress(Progress("stats", number + 1, len(numbers)))
     _add_own(packs, sums)
     # Two images of one content share all of it: neither's deletion gives anything back.
-    image_count = Counter(row.content_id for row in images)
+    image_count = Counter(content_id for row in images for content_id in _contents_of(row))
     usages = []
     for row in asked:
         if row.content_id is None or row.content_id not in numbers:
             continue
         total = sums[numbers[row.content_id]]
-        alone = image_count[row.content_id] == 1
-        own_size, own_stored = (total.own_size, total.own_stored) if alone else (0, 0.0)
+        own_size = total.own_size if image_count[row.content_id] == 1 else 0
+        # What is stored is stored again for each copy.
+        of_image = [content_id for content_id in _contents_of(row) if content_id in numbers]
+        stored = sum(sums[numbers[content_id]].unique_stored for content_id in of_image)
+        alone = [content_id for content_id in of_image if image_count[content_id] == 1]
+        own_stored = sum(sums[numbers[content_id]].own_stored for content_id in alone)
         content = wiring.catalog.content(row.content_id)
-        amplification = measure_scatter(wiring, row.content_id, wiring.reader(row.content_id)).amplification
+        peer = wiring.peer(content.backend_id)
+        amplification = measure_scatter(peer, row.content_id, peer.reader(row.content_id)).amplification
         usages.append(
             ImageUsage(
                 image=image_of(row),
@@ -106,7 +121,7 @@ def _usages(
                 unique_size=total.unique_size,
                 shared_size=total.unique_size - own_size,
                 own_size=own_size,
-                shared_stored_size=round(total.unique_stored - own_stored),
+                shared_stored_size=round(stored - own_stored),
                 own_stored_size=round(own_stored),
                 decode_amplification=round(amplification, 3),
             )
@@ -116,11 +131,11 @@ def _usages(
 
 def project_usages(wiring: Wiring, progress: ProgressCallback | None = None) -> tuple[ProjectUsage, ...]:
     """Return how the images of each project use the repository, by its name; those of nobody first."""
-    wiring.follow()
+    _follow(wiring)
     contents: dict[str | None, dict[ContentId, None]] = {}
     for row in wiring.catalog.images():
-        if row.content_id is not None:
-            contents.setdefault(row.owner, {})[row.content_id] = None
+        for content_id in _contents_of(row):
+            contents.setdefault(row.owner, {})[content_id] = None
     owners = sorted(contents, key=lambda owner: owner or "")
     packs, pack_of = _packs(wiring)
     sums = [_Sum() for _ in owners]
@@ -144,7 +159,7 @@ def project_usages(wiring: Wiring, progress: ProgressCallback | None = None) -> 
 
 def _packs(wiring: Wiring) -> tuple[dict[int, _Pack], Callable[[int], _Pack | None]]:
     """Return the packs that were looked at, none yet, and how to look at one; None for one that is not there."""
-    rows = {row.pack_no: row for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)}
+    rows = {row.pack_no: row for peer in wiring.peers for row in peer.catalog.all_packs(PACK_STATES_FINDABLE)}
     packs: dict[int, _Pack] = {}
 
     def pack_of(pack_no: int) -> _Pack | None:
@@ -153,7 +168,7 @@ def _packs(wiring: Wiring) -> tuple[dict[int, _Pack], Callable[[int], _Pack | No
             if row is None:
                 return None
             share = row.size / row.plain_size if row.plain_size else 0.0
-            packs[pack_no] = _Pack(wiring.load_trailer(row), share)
+            packs[pack_no] = _Pack(wiring.peer(row.backend_id).load_trailer(row), share)
         return packs[pack_no]
 
     return packs, pack_of
@@ -173,13 +188,14 @@ def _visit(
     wiring: Wiring, content_id: ContentId, number: int, total: _Sum, pack_of: Callable[[int], _Pack | None]
 ) -> None:
     """Mark every chunk that a content reaches; contents of one number follow each other."""
-    reader = wiring.reader(content_id)
+    peer = wiring.of_content(content_id)
+    reader = peer.reader(content_id)
     seen: set[NodeId] = set()
     for node_id, node in node_ids(reader.node, reader.tree, seen.__contains__):
         seen.add(node_id)
         if not isinstance(node, Leaf):
             continue
-        with wiring.index.reading() as lookup:
+        with peer.index.reading() as lookup:
             places = [lookup.first(chunk) for chunk in node.ids]
         for place in places:
             pack = None if place is None else pack_of(place.pack_no)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from casimg.catalog import Catalog, ContentRow, PackRow, reading
 from casimg.chunker import Chunker, ChunkerParams, open_chunker
 from casimg.distrust import Distrust
 from casimg.errors import (
+    BackendUnavailableError,
     CasimgError,
     CatalogDamagedError,
     ClosedError,
@@ -27,8 +28,9 @@ from casimg.errors import (
     ImageDeletedError,
     IndexDamagedError,
     NoSpaceError,
+    StoreNotFoundError,
 )
-from casimg.formats.config import RepositoryConfig, SiteConfig
+from casimg.formats.config import DEFAULT_BACKEND, RepositoryConfig, SiteConfig
 from casimg.formats.pack import PackTrailer
 from casimg.frames import FrameCache
 from casimg.ids import ContentId, NodeId, PackId, SessionId
@@ -84,9 +86,15 @@ class SharedMemory:
     """Of what was read; nothing until somebody lets it have memory."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Wiring:
-    """Parts of one open repository; every method may be called from any thread of the process that opened it."""
+    """Parts of one open repository, with one of its backends; the others have a wiring each, its peers.
+
+    Catalog, spool, reserve, memory and frames are the peers' together; backend, index, and what the catalog shows of
+    packs are a wiring's own. So a way is given the wiring of the backend it is about, and knows of no other.
+
+    Threads: any of the process that opened it.
+    """
 
     path: Path
     site: SiteConfig
@@ -102,11 +110,48 @@ class Wiring:
     frames: FrameCache = field(default_factory=FrameCache)
     patience: Patience = field(default_factory=lambda: Patience(_LOCAL_LAG_MAX_S))
     shared: SharedMemory = field(default_factory=SharedMemory)
-    _readers: "OrderedDict[ContentId, ContentReader]" = field(default_factory=OrderedDict)
+    peers: "list[Wiring]" = field(default_factory=list)
+    """Of all backends, the default one's first; one list, which all of them have."""
+    _readers: "OrderedDict[ContentId, tuple[tuple[ContentId, ...], ContentReader]]" = field(default_factory=OrderedDict)
     _read_lists: TrailerCache = field(default_factory=lambda: TrailerCache(_READ_TRAILER_COUNT))
     _readers_lock: threading.Lock = field(default_factory=threading.Lock)
     _read_ahead: ReadAhead | None = None
     _read_ahead_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.peers.append(self)
+
+    @property
+    def home(self) -> "Wiring":
+        """The wiring of the default backend."""
+        return self.peers[0]
+
+    def named(self, name: str) -> "Wiring":
+        """Return the wiring of a backend. Raises: StoreNotFoundError."""
+        for found in self.peers:
+            if found.backend.name == name:
+                return found
+        raise StoreNotFoundError(name)
+
+    def peer(self, backend_id: int | None) -> "Wiring":
+        """Return the wiring of a backend by its number; None is the default one. Raises: BackendUnavailableError."""
+        if backend_id is None:
+            return self.home
+        for found in self.peers:
+            if found.backend_id == backend_id:
+                return found
+        why = "it was added after this program opened the repository; open it again"
+        raise BackendUnavailableError(f"number {backend_id}", why)
+
+    def of_content(self, content_id: ContentId) -> "Wiring":
+        """Return the wiring of the backend where a content lies.
+
+        Raises: ImageDeletedError, CatalogDamagedError, BackendUnavailableError.
+        """
+        try:
+            return self.peer(self.catalog.content(content_id).backend_id)
+        except CatalogDamagedError:
+            raise self.gone(content_id) from None
 
     def check_open(self) -> None:
         """Raise ClosedError or ForkError when the repository cannot be used here and now."""
@@ -117,6 +162,8 @@ class Wiring:
 
     def read_ahead(self, threads: int) -> ReadAhead:
         """Return what all streams share; the first one says with how many threads."""
+        if self is not self.home:
+            return self.home.read_ahead(threads)
         with self._read_ahead_lock:
             if self._read_ahead is None:
                 self._read_ahead = ReadAhead(threads, kept=self.shared.kept)
@@ -165,17 +212,49 @@ class Wiring:
         *,
         on_read: Callable[[], None] | None = None,
         patience: Patience | None = None,
+        twins: Sequence[ContentId] = (),
         cache: TrailerCache | None = None,
     ) -> ContentReader:
-        """Open a complete content for reading: its packs are applied to the index first.
+        """Open a complete content for reading, on whatever backend: its packs are applied to the index first.
 
         Args:
             on_read: called before chunks are read.
             patience: how long to wait for objects that the backend does not show; None as configured.
+            twins: contents of the same bytes on other backends, read from in this order when this one fails.
             cache: of entry lists; None for one of its own.
         Raises: ImageDeletedError when the image went meanwhile, CatalogDamagedError when it is there and its content
-            or tree is not.
+            or tree is not; BackendUnavailableError.
         """
+        try:
+            content = self.catalog.content(content_id)
+        except CatalogDamagedError:
+            raise self.gone(content_id) from None
+        if twins and patience is None:
+            patience = Patience(0.0)  # rather read elsewhere than wait
+        return self.peer(content.backend_id)._reader(content, on_read, patience, twins, cache)
+
+    def _reader(
+        self,
+        content: ContentRow,
+        on_read: Callable[[], None] | None,
+        patience: Patience | None,
+        twins: Sequence[ContentId],
+        cache: TrailerCache | None,
+    ) -> ContentReader:
+        content_id = content.content_id
+        tree = plain_tree(content)
+
+        def other() -> ContentReader | None:
+            for number, twin in enumerate(twins, 1):
+                try:
+                    found = self.reader(twin, on_read=on_read, twins=twins[number:])
+                except CasimgError as error:
+                    _log.warning("twin.unreadable content=%s twin=%s why=%s", content_id, twin, error)
+                    continue
+                if found.tree == tree:
+                    return found
+            return None
+
         rows: dict[int, PackRow] = {}
 
         def refresh() -> Mapping[int, PackRef]:
@@ -188,13 +267,9 @@ class Wiring:
 
         packs = refresh()
         lists = EntryLists(lambda pack_no: self.load_trailer(rows[pack_no]), cache=cache)
-        try:
-            content = self.catalog.content(content_id)
-        except CatalogDamagedError:
-            raise self.gone(content_id) from None
         return ContentReader(
             content_id=content_id,
-            tree=plain_tree(content),
+            tree=tree,
             packs=packs,
             backend=self.backend,
             index=self.index,
@@ -203,21 +278,23 @@ class Wiring:
             cache=self.frames,
             patience=patience or self.patience,
             on_read=on_read,
+            other=other,
         )
 
-    def kept_reader(self, content_id: ContentId) -> ContentReader:
+    def kept_reader(self, content_id: ContentId, twins: Sequence[ContentId] = ()) -> ContentReader:
         """Return a reader that may have been used before: it knows the packs and nodes, and asks again when they moved.
 
         Raises: as `reader`, when it is new; of a content that went meanwhile, reading raises.
         """
+        key = tuple(twins)
         with self._readers_lock:
-            found = self._readers.get(content_id)
-            if found is not None:
+            known, found = self._readers.get(content_id, (None, None))
+            if found is not None and known == key:
                 self._readers.move_to_end(content_id)
                 return found
-        made = self.reader(content_id, cache=self._read_lists)
+        made = self.reader(content_id, twins=twins, cache=self._read_lists)
         with self._readers_lock:
-            self._readers[content_id] = made
+            self._readers[content_id] = key, made
             while len(self._readers) > _KEPT_READER_COUNT:
                 self._readers.popitem(last=False)
         return made
@@ -260,20 +337,27 @@ class Wiring:
             _log.warning("session.not_ended session=%s why=%s", session_id, error)
 
     def close(self) -> None:
-        """Close every part; twice is harmless."""
-        if not self.closed:
-            self.closed = True
-            if self._read_ahead is not None:
-                self._read_ahead.close()
-            self.index.close()
-            self.catalog.close()
-            self.backend.close()
+        """Close every part, and those of the peers; twice is harmless."""
+        for wiring in self.peers:
+            if not wiring.closed:
+                wiring.closed = True
+                if wiring._read_ahead is not None:
+                    wiring._read_ahead.close()
+                wiring.index.close()
+                wiring.catalog.close()
+                wiring.backend.close()
+
+
+def index_path(site: SiteConfig, backend: str) -> Path:
+    """Return where the index of a backend's packs is."""
+    path = site.folder / site.index_path
+    return path if backend == DEFAULT_BACKEND else path.with_name(f"{path.name}-{backend}")
 
 
 def open_index(site: SiteConfig, incarnation: str, path: Path | None = None) -> Index:
-    """Open the index of a repository, or one beside it that may take its place."""
+    """Open the index of the default backend's packs, or the one at a path."""
     return Index.open(
-        site.folder / site.index_path if path is None else path,
+        index_path(site, DEFAULT_BACKEND) if path is None else path,
         site.repository_uuid,
         incarnation,
         map_size=site.index_map_size,

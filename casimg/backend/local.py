@@ -33,10 +33,9 @@ class LocalBackend:
     """Keep objects in `root`. Threads: any. Implements Backend, TakesFiles, ListsPartials and TellsSpace."""
 
     def __init__(self, root: Path, name: str = "local") -> None:
-        if not (root / _TMP).is_dir():
-            raise BackendUnavailableError(name, f"there is no object folder {root}; is its file system mounted?")
         self._root = root
         self._name = name
+        self._check_there()
 
     @classmethod
     def create(cls, root: Path, name: str = "local") -> "LocalBackend":
@@ -72,7 +71,7 @@ class LocalBackend:
             self._publish(part, final)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -92,7 +91,7 @@ class LocalBackend:
         except OSError as error:
             if error.errno == errno.EXDEV:  # bind mounts share a device number
                 return False
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
         return True
 
     def get_range(self, key: str, offset: int, size: int) -> bytes:
@@ -100,7 +99,7 @@ class LocalBackend:
         try:
             fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
         try:
             if size >= _READ_AHEAD_FROM:
                 # The kernel's own read-ahead begins small with every open; what follows is likely asked for next.
@@ -116,7 +115,7 @@ class LocalBackend:
                     parts.append(data)
                 data = b"".join(parts)
         except OSError as error:
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
         finally:
             os.close(fd)
         if len(data) < size:
@@ -128,10 +127,11 @@ class LocalBackend:
         try:
             return ObjectStat(key, os.stat(self._path(key)).st_size)
         except OSError as error:
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """As Backend.list."""
+        self._check_there()
         # The folder part of the prefix narrows the walk; the rest filters.
         folder = prefix.rpartition("/")[0]
         start = self._root / folder if folder else self._root
@@ -146,12 +146,13 @@ class LocalBackend:
             path.unlink()
             _sync_folder(path.parent)
         except FileNotFoundError:
-            return
+            self._check_there()
         except OSError as error:
-            raise _translated(error, key, self._name) from None
+            raise self._error(error, key) from None
 
     def list_partials(self) -> Iterator[ObjectStat]:
         """As ListsPartials.list_partials."""
+        self._check_there()
         for path in (self._root / _TMP).iterdir():
             with contextlib.suppress(FileNotFoundError):
                 yield ObjectStat(path.name, path.stat().st_size)
@@ -171,6 +172,17 @@ class LocalBackend:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _check_there(self) -> None:
+        """Raise BackendUnavailableError when the whole folder is gone: then no object is missing."""
+        if not (self._root / _TMP).is_dir():
+            why = f"there is no object folder {self._root}; is its file system mounted?"
+            raise BackendUnavailableError(self._name, why)
+
+    def _error(self, error: OSError, key: str) -> CasimgError:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._check_there()
+        return _translated(error, key, self._name)
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -197,7 +209,7 @@ class LocalBackend:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise _translated(error, prefix, self._name) from None
+            raise self._error(error, prefix) from None
         for entry in entries:
             key = f"{prefix}/{entry.name}" if prefix else entry.name
             if key == _TMP:

@@ -3,8 +3,10 @@
 from casimg.catalog.catalog import Catalog
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
+    BackendRow,
     CatalogTotals,
     ContentRow,
+    CopyRow,
     ImageChange,
     ImageRow,
     MemberRow,
@@ -23,9 +25,11 @@ from casimg.catalog.schema import CLAIMED_STATUSES, STORED_STATUSES
 __all__ = [
     "CLAIMED_STATUSES",
     "STORED_STATUSES",
+    "BackendRow",
     "Catalog",
     "CatalogTotals",
     "ContentRow",
+    "CopyRow",
     "ImageChange",
     "ImageRow",
     "MemberRow",

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, inspect, select
 from casimg.catalog import collect, contents, figures, images, migrate, orphans, packs, recover, sessions, uploads
 from casimg.catalog.collect import SweepVerdict
 from casimg.catalog.rows import (
+    BackendRow,
     CatalogTotals,
     ContentRow,
     ImageRow,
@@ -48,10 +49,19 @@ SESSION_AGE_MAX_S = 7 * 86400.0
 
 
 class Catalog:
-    """An open catalog."""
+    """An open catalog.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        backend_id: what is asked of packs is asked of this backend's alone; None is all.
+    """
+
+    def __init__(self, database: Database, backend_id: int | None = None) -> None:
         self._database = database
+        self._backend_id = backend_id
+
+    def scoped(self, backend_id: int) -> "Catalog":
+        """Return the same catalog, which sees the packs of one backend alone."""
+        return Catalog(self._database, backend_id)
 
     @classmethod
     def create(
@@ -155,6 +165,21 @@ class Catalog:
             raise CatalogDamagedError(self._database.label, f"it does not know the backend {name!r}")
         return int(found)
 
+    def backends(self) -> list[BackendRow]:
+        """Return every backend that there ever was, in the order in which they came."""
+        return self._read(figures.all_backends)
+
+    def add_backend(self, name: str, kind: str) -> int:
+        """Enter a backend and return its number; again is harmless."""
+
+        def work(connection: Connection) -> int:
+            query = select(backends.c.backend_id).where(backends.c.name == name)
+            if connection.execute(query).first() is None:
+                connection.execute(insert(backends).values(name=name, kind=kind))
+            return int(connection.execute(query).scalar_one())
+
+        return self.transaction(work)
+
     # Sessions
 
     def open_session(self, kind: str) -> SessionRow:
@@ -187,7 +212,7 @@ class Catalog:
 
     def live_packs(self, session_id: SessionId) -> list[PackRow]:
         """Return the packs that this session may rely on. Raises: SessionFencedError."""
-        return self._read(lambda connection: packs.live_packs(connection, session_id))
+        return self._read(lambda connection: packs.live_packs(connection, session_id, self._backend_id))
 
     def heartbeat(self, session_id: SessionId) -> None:
         """Say that the session makes progress. Raises: SessionFencedError."""
@@ -214,15 +239,15 @@ class Catalog:
 
     def all_packs(self, states: Iterable[str]) -> list[PackRow]:
         """Return packs in these states, by number."""
-        return self._read(lambda connection: packs.packs_in(connection, states))
+        return self._read(lambda connection: packs.packs_in(connection, states, self._backend_id))
 
     def unreferenced(self) -> list[PackRow]:
         """Return live packs that no content names and no open session owns."""
-        return self._read(packs.unreferenced)
+        return self._read(lambda connection: packs.unreferenced(connection, self._backend_id))
 
     def packs_only_of(self, content_ids: Collection[ContentId]) -> list[PackRow]:
         """Return live packs that only these contents name."""
-        return self._read(lambda connection: packs.named_only_by(connection, content_ids))
+        return self._read(lambda connection: packs.named_only_by(connection, content_ids, self._backend_id))
 
     def mark_verified(self, pack_no: int) -> None:
         """Remember that a pack was read whole and found right."""
@@ -279,14 +304,24 @@ class Catalog:
                 raise
         return self.image(image_id)
 
-    def snapshot_row(self, session_id: SessionId, parent_id: ImageId, new: NewImage, *, unique_name: bool) -> ImageRow:
-        """Add an image that shares its parent's content; closes the session.
+    def snapshot_row(
+        self,
+        session_id: SessionId,
+        parent_id: ImageId,
+        new: NewImage,
+        *,
+        unique_name: bool,
+        recorded: ContentId | None = None,
+    ) -> ImageRow:
+        """Add an image that shares its parent's content, which its record names; closes the session.
 
         Raises: as commit.
         """
         try:
             self.transaction(
-                lambda connection: images.snapshot_row(connection, session_id, parent_id, new, unique_name=unique_name)
+                lambda connection: images.snapshot_row(
+                    connection, session_id, parent_id, new, unique_name=unique_name, recorded=recorded
+                )
             )
         except (SessionFencedError, TryAgainError):
             if not self.is_committed(session_id, new.id):
@@ -368,10 +403,10 @@ class Catalog:
 
     def pack_states(self, pack_ids: Collection[PackId]) -> dict[PackId, str]:
         """Return the states of those packs that have a row."""
-        return self._read(lambda connection: orphans.pack_states(connection, pack_ids))
+        return self._read(lambda connection: orphans.pack_states(connection, pack_ids, self._backend_id))
 
-    def image_sessions(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, SessionId | None]]:
-        """Return status and session of those images that have a row."""
+    def image_sessions(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, frozenset[SessionId]]]:
+        """Return status and sessions of those images that have a row."""
         return self._read(lambda connection: orphans.image_sessions(connection, image_ids))
 
     def known_sessions(self, session_ids: Collection[SessionId]) -> set[SessionId]:

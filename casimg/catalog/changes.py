@@ -1,12 +1,13 @@
 """Changes of metadata, and the records that follow them (rule 15). Functions take the connection of a transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, update
 
 from casimg.catalog.contents import content_row
+from casimg.catalog.copies import written_copies
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import is_stored
 from casimg.catalog.images import check_name_free, image_by_id
@@ -32,6 +33,7 @@ class ImageBehind:
     Attributes:
         image: None when it has no row any more; without a content its records must go.
         content, packs, members: of a stored image.
+        copies: of its contents on further backends, in the order of `image.copies`: what they are, and their packs.
         seq: newest outbox row that this state answers.
     """
 
@@ -40,6 +42,7 @@ class ImageBehind:
     packs: tuple[PackRow, ...]
     seq: int
     members: tuple[MemberRow, ...] = ()
+    copies: tuple[tuple[ContentRow, tuple[PackRow, ...]], ...] = ()
 
 
 def change_image(connection: Connection, image_id: ImageId, change: ImageChange, *, unique_name: bool) -> None:
@@ -91,17 +94,31 @@ def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | Non
         return ImageBehind(image, None, (), seq)
     content = content_row(connection, image.content_id)
     found = tuple(packs_of_content(connection, image.content_id))
-    return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)))
+    copies = tuple(
+        (content_row(connection, copy.content_id), tuple(packs_of_content(connection, copy.content_id)))
+        for copy in image.copies
+    )
+    return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)), copies)
 
 
-def written(connection: Connection, session_id: SessionId, behind: ImageBehind) -> None:
-    """U3: the session's record becomes the image's, if the image is still what the record says.
+def written(
+    connection: Connection,
+    session_id: SessionId,
+    behind: ImageBehind,
+    backend_ids: Collection[int | None] | None = None,
+) -> None:
+    """U3: the session's records become the image's, if the image is still what they say.
+
+    Args:
+        backend_ids: where they were put, None everywhere; the image is behind until they are on all of its backends.
 
     Raises: SessionFencedError, OutdatedRecordError; both mean roll back.
     """
     image = behind.image
     if image is None or image.session_id is None:
         raise OutdatedRecordError
+    places = {image.backend_id, *(copy.backend_id for copy in image.copies)}
+    put = places if backend_ids is None else places.intersection(backend_ids)
     if not close_session(connection, session_id):
         raise SessionFencedError(session_id)
     done = connection.execute(
@@ -112,8 +129,9 @@ def written(connection: Connection, session_id: SessionId, behind: ImageBehind) 
             images.c.revision == image.revision,
             images.c.session_id == image.session_id,
         )
-        .values(session_id=session_id)
+        .values(session_id=session_id if image.backend_id in put else image.session_id)
     )
-    if done.rowcount != 1:
+    if done.rowcount != 1 or not written_copies(connection, image, session_id, put):
         raise OutdatedRecordError
-    forget_changes(connection, image.id, behind.seq)
+    if put == places:
+        forget_changes(connection, image.id, behind.seq)

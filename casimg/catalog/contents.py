@@ -1,6 +1,6 @@
 """Contents: rule 4 (note a parent's packs) and rule 11 (reap what no image points to). Functions take a connection."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
@@ -9,8 +9,17 @@ from casimg.catalog.image_rows import is_stored
 from casimg.catalog.outbox import note_change
 from casimg.catalog.packs import PACK_COLUMNS, pack_row, revive
 from casimg.catalog.reading import is_leased
-from casimg.catalog.rows import ContentRow, PackRow, TreeRow
-from casimg.catalog.schema import content_hashes, content_packs, content_trees, contents, images, packs, sessions
+from casimg.catalog.rows import ContentRow, NewContent, PackRow, TreeRow
+from casimg.catalog.schema import (
+    content_hashes,
+    content_packs,
+    content_trees,
+    contents,
+    image_copies,
+    images,
+    packs,
+    sessions,
+)
 from casimg.catalog.sessions import beat
 from casimg.catalog.transaction import batches
 from casimg.errors import CatalogDamagedError, ImageNotFoundError
@@ -59,6 +68,46 @@ def insert_pending(
     )
 
 
+def complete_content(connection: Connection, session_id: SessionId, content: NewContent) -> None:
+    """K2: the session's pending content is complete. Raises: CatalogDamagedError."""
+    done = connection.execute(
+        update(contents)
+        .where(
+            contents.c.content_id == content.content_id,
+            contents.c.state == "pending",
+            contents.c.session_id == session_id,
+        )
+        .values(state="complete", size=content.size, hole_size=content.hole_size)
+    )
+    if done.rowcount != 1:
+        raise CatalogDamagedError(f"content {content.content_id}", "it is not pending for this session")
+
+
+def name_packs(
+    connection: Connection, content: NewContent, pack_nos: Collection[int], hashes: Mapping[str, str]
+) -> None:
+    """K4: what a complete content is made of; its packs are held already."""
+    for batch in batches(sorted(set(pack_nos))):
+        connection.execute(
+            insert(content_packs), [{"content_id": content.content_id, "pack_no": pack_no} for pack_no in batch]
+        )
+    for tree in content.trees:
+        connection.execute(
+            insert(content_trees).values(content_id=content.content_id, role=tree.role, root=tree.root, size=tree.size)
+        )
+    add_new_hashes(connection, content.content_id, hashes)
+
+
+def add_new_hashes(connection: Connection, content_id: ContentId, hashes: Mapping[str, str]) -> bool:
+    """Insert the hashes that a content does not have; False when it had all."""
+    known = select(content_hashes.c.algo).where(content_hashes.c.content_id == content_id)
+    missing = sorted(set(hashes) - set(connection.execute(known).scalars()))
+    if missing:
+        rows = [{"content_id": content_id, "algo": algo, "value": hashes[algo]} for algo in missing]
+        connection.execute(insert(content_hashes), rows)
+    return bool(missing)
+
+
 def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
     """Return a content with its trees and hashes. Raises: CatalogDamagedError when it is not there."""
     row = connection.execute(select(contents).where(contents.c.content_id == content_id)).first()
@@ -73,11 +122,12 @@ def content_row(connection: Connection, content_id: ContentId) -> ContentRow:
         hole_size=row.hole_size,
         trees=tuple(TreeRow(tree.role, None if tree.root is None else bytes(tree.root), tree.size) for tree in trees),
         hashes={item.algo: item.value for item in hashes},
+        backend_id=row.backend_id,
     )
 
 
 def add_hashes(connection: Connection, content_id: ContentId, hashes: Mapping[str, str]) -> list[ImageId]:
-    """Keep hashes of a complete content that it does not have yet; return the images whose records must follow.
+    """Keep hashes of a complete content, and of its copies; return the images whose records must follow.
 
     Raises: ImageNotFoundError when the content went meanwhile.
     """
@@ -88,15 +138,12 @@ def add_hashes(connection: Connection, content_id: ContentId, hashes: Mapping[st
     )
     if held.rowcount != 1:
         raise ImageNotFoundError(content_id)
-    known = select(content_hashes.c.algo).where(content_hashes.c.content_id == content_id)
-    missing = sorted(set(hashes) - set(connection.execute(known).scalars()))
-    if not missing:
-        return []
-    connection.execute(
-        insert(content_hashes),
-        [{"content_id": content_id, "algo": algo, "value": hashes[algo]} for algo in missing],
-    )
     users = select(images.c.id).where(images.c.content_id == content_id, is_stored()).order_by(images.c.id)
+    copies = select(image_copies.c.content_id).distinct().where(image_copies.c.image_id.in_(users.order_by(None)))
+    of_all = [content_id, *(ContentId(copy) for copy in sorted(connection.execute(copies).scalars()))]
+    news = [add_new_hashes(connection, one, hashes) for one in of_all]
+    if not any(news):
+        return []
     found = [ImageId(image_id) for image_id in connection.execute(users).scalars()]
     for image_id in found:
         connection.execute(update(images).where(images.c.id == image_id).values(revision=images.c.revision + 1))
@@ -115,10 +162,15 @@ def dead_contents(connection: Connection) -> list[ContentId]:
             images.c.session_id.in_(select(sessions.c.session_id).where(sessions.c.state == "open")),
         ),
     )
+    copied = (
+        select(image_copies.c.image_id)
+        .join(images, images.c.id == image_copies.c.image_id)
+        .where(image_copies.c.content_id == contents.c.content_id, images.c.status != "deleted")
+    )
     rows = connection.execute(
         select(contents.c.content_id)
         .join(sessions, sessions.c.session_id == contents.c.session_id)
-        .where(~used.exists(), or_(contents.c.state == "complete", sessions.c.state != "open"))
+        .where(~used.exists(), ~copied.exists(), or_(contents.c.state == "complete", sessions.c.state != "open"))
     )
     return [ContentId(row.content_id) for row in rows]
 
@@ -128,19 +180,25 @@ def deleted_with_content(connection: Connection) -> list[ImageId]:
     rows = connection.execute(
         select(images.c.id).where(
             images.c.status == "deleted",
-            or_(images.c.content_id.is_not(None), images.c.staged_content_id.is_not(None)),
+            or_(
+                images.c.content_id.is_not(None),
+                images.c.staged_content_id.is_not(None),
+                select(image_copies.c.image_id).where(image_copies.c.image_id == images.c.id).exists(),
+            ),
         )
     )
     return [ImageId(row.id) for row in rows]
 
 
 def forget_content(connection: Connection, image_id: ImageId) -> None:
-    """Take the content from a deleted image, after its records are gone."""
-    connection.execute(
+    """Take the content, and those of its copies, from a deleted image, after its records are gone."""
+    done = connection.execute(
         update(images)
         .where(images.c.id == image_id, images.c.status == "deleted")
         .values(content_id=None, staged_content_id=None)
     )
+    if done.rowcount == 1:
+        connection.execute(delete(image_copies).where(image_copies.c.image_id == image_id))
 
 
 def reap_content(connection: Connection, content_id: ContentId) -> bool:
@@ -153,6 +211,8 @@ def reap_content(connection: Connection, content_id: ContentId) -> bool:
     used = connection.execute(
         select(images.c.id).where(or_(images.c.content_id == content_id, images.c.staged_content_id == content_id))
     ).first()
+    copied = select(image_copies.c.image_id).where(image_copies.c.content_id == content_id)
+    used = used or connection.execute(copied).first()
     owner = connection.execute(
         select(contents.c.state, sessions.c.state.label("session_state"))
         .join(sessions, sessions.c.session_id == contents.c.session_id)

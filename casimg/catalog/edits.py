@@ -17,7 +17,7 @@ from casimg.catalog.image_rows import insert_image, is_stored
 from casimg.catalog.listing import is_known
 from casimg.catalog.outbox import note_change
 from casimg.catalog.rows import NewImage, UsageRow
-from casimg.catalog.schema import STORED_STATUSES, contents, image_properties, image_tags, images
+from casimg.catalog.schema import STORED_STATUSES, contents, image_copies, image_properties, image_tags, images
 from casimg.catalog.transaction import batches
 from casimg.errors import (
     BadStatusError,
@@ -200,6 +200,12 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
         .select_from(images.join(contents, contents.c.content_id == images.c.content_id))
         .where(*mine, is_stored())
     ).scalar()
+    copied = connection.execute(
+        select(func.sum(contents.c.size))
+        .select_from(images.join(image_copies, image_copies.c.image_id == images.c.id))
+        .join(contents, contents.c.content_id == image_copies.c.content_id)
+        .where(*mine, is_stored())
+    ).scalar()
     staged = connection.execute(
         select(func.sum(contents.c.size))
         .select_from(images.join(contents, contents.c.content_id == images.c.staged_content_id))
@@ -207,7 +213,7 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
     ).scalar()
     uploading = sum(counts.get(status, 0) for status in ("saving", "uploading", "importing"))
     # A sum of 64-bit integers is a decimal on servers.
-    return UsageRow(sum(counts.values()), int(size or 0), uploading, int(staged or 0))
+    return UsageRow(sum(counts.values()), int(size or 0) + int(copied or 0), uploading, int(staged or 0))
 
 
 def owners(connection: Connection) -> list[str]:

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import Connection, or_, select
 
 from casimg.catalog.image_rows import is_stored
-from casimg.catalog.packs import PACK_COLUMNS, pack_row
+from casimg.catalog.packs import PACK_COLUMNS, lies_on, pack_row
 from casimg.catalog.rows import PackRow
-from casimg.catalog.schema import content_packs, contents, images, outbox, packs
+from casimg.catalog.schema import content_packs, contents, image_copies, images, outbox, packs
 from casimg.catalog.sessions import time_of
 from casimg.ids import ContentId, ImageId
 
@@ -35,11 +35,11 @@ def integrity(connection: Connection) -> list[str]:
     return problems
 
 
-def verifications(connection: Connection) -> list[Verification]:
+def verifications(connection: Connection, backend_id: int | None = None) -> list[Verification]:
     """Return the packs whose object should be there, those never read first, then the least recently read."""
     rows = connection.execute(
         select(*PACK_COLUMNS, packs.c.verified_at)
-        .where(packs.c.state.in_(["live", "condemned"]))
+        .where(packs.c.state.in_(["live", "condemned"]), lies_on(backend_id))
         .order_by(packs.c.pack_no)
     ).all()
     found = []
@@ -84,9 +84,10 @@ def is_behind(connection: Connection, image_id: ImageId) -> bool:
 
 def image_ids_of(connection: Connection, content_id: ContentId) -> list[ImageId]:
     """Return the stored images of a content, oldest first."""
+    copied = select(image_copies.c.image_id).where(image_copies.c.content_id == content_id)
     rows = connection.execute(
         select(images.c.id)
-        .where(images.c.content_id == content_id, is_stored())
+        .where(or_(images.c.content_id == content_id, images.c.id.in_(copied)), is_stored())
         .order_by(images.c.created_at, images.c.id)
     )
     return [ImageId(row.id) for row in rows]

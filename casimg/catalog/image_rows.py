@@ -1,4 +1,4 @@
-"""How image rows are read and inserted: one query for the rows, one more each for properties, tags and hashes.
+"""How image rows are read and inserted: one query for the rows, one more each for properties, tags, hashes, copies.
 
 What reads images in whichever way shares this. Functions take a connection.
 """
@@ -8,8 +8,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
-from casimg.catalog.rows import ImageRow, NewImage
-from casimg.catalog.schema import STORED_STATUSES, content_hashes, contents, image_properties, image_tags, images
+from casimg.catalog.rows import CopyRow, ImageRow, NewImage
+from casimg.catalog.schema import (
+    STORED_STATUSES,
+    backends,
+    content_hashes,
+    contents,
+    image_copies,
+    image_properties,
+    image_tags,
+    images,
+)
 from casimg.catalog.sessions import micros_of, time_of
 from casimg.catalog.transaction import batches
 from casimg.ids import ContentId, ImageId, SessionId
@@ -17,6 +26,11 @@ from casimg.ids import ContentId, ImageId, SessionId
 _PROPERTIES = select(image_properties.c.image_id, image_properties.c.name, image_properties.c.value)
 _TAGS = select(image_tags.c.image_id, image_tags.c.tag)
 _HASHES = select(content_hashes.c.content_id, content_hashes.c.algo, content_hashes.c.value)
+_COPIES = (
+    select(*(image_copies.c[name] for name in ("image_id", "backend_id", "content_id", "session_id")), backends.c.name)
+    .join(backends, backends.c.backend_id == image_copies.c.backend_id)
+    .order_by(image_copies.c.created_at, image_copies.c.backend_id)
+)
 
 
 def is_stored() -> ColumnElement[bool]:
@@ -25,14 +39,16 @@ def is_stored() -> ColumnElement[bool]:
 
 
 def image_query() -> Select[Any]:
-    """Return the query of image rows with the sizes of their contents."""
-    return select(images, contents.c.size, contents.c.hole_size).outerjoin(
-        contents, contents.c.content_id == images.c.content_id
+    """Return the query of image rows with the sizes of their contents, and where these lie."""
+    return (
+        select(images, contents.c.size, contents.c.hole_size, contents.c.backend_id, backends.c.name.label("store"))
+        .outerjoin(contents, contents.c.content_id == images.c.content_id)
+        .outerjoin(backends, backends.c.backend_id == contents.c.backend_id)
     )
 
 
 def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageRow]:
-    """Return the images of rows of `image_query`, in their order, with properties, tags and hashes."""
+    """Return the images of rows of `image_query`, in their order, with all that belongs to them."""
     ids = [row.id for row in rows]
     properties: dict[str, dict[str, str]] = {}
     tags: dict[str, list[str]] = {}
@@ -49,16 +65,38 @@ def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageR
         found = connection.execute(_HASHES.where(content_hashes.c.content_id.in_(batch))).all()
         for content_id, algo, value in found:
             hashes.setdefault(content_id, {})[algo] = value
+    copies = copies_of(connection, ids)
     return [
-        image_row(row, properties.get(row.id, {}), tuple(sorted(tags.get(row.id, ()))), hashes.get(row.content_id, {}))
+        image_row(
+            row,
+            properties.get(row.id, {}),
+            tuple(sorted(tags.get(row.id, ()))),
+            hashes.get(row.content_id, {}),
+            tuple(copies.get(row.id, ())),
+        )
         for row in rows
     ]
 
 
+def copies_of(connection: Connection, image_ids: Sequence[str]) -> dict[str, list[CopyRow]]:
+    """Return the further contents of images that have some, by image, the oldest first."""
+    found: dict[str, list[CopyRow]] = {}
+    for batch in batches(image_ids):
+        for row in connection.execute(_COPIES.where(image_copies.c.image_id.in_(batch))).all():
+            copy = CopyRow(row.backend_id, row.name, ContentId(row.content_id), SessionId(row.session_id))
+            found.setdefault(row.image_id, []).append(copy)
+    return found
+
+
 def image_row(
-    row: Row[Any], properties: dict[str, str], tags: tuple[str, ...] = (), hashes: dict[str, str] | None = None
+    row: Row[Any],
+    properties: dict[str, str],
+    tags: tuple[str, ...] = (),
+    hashes: dict[str, str] | None = None,
+    copies: tuple[CopyRow, ...] = (),
 ) -> ImageRow:
     """Return the value of one row of `image_query`."""
+    is_there = row.content_id is not None and row.status in STORED_STATUSES
     return ImageRow(
         id=ImageId(row.id),
         name=row.name,
@@ -85,8 +123,9 @@ def image_row(
         tags=tags,
         hashes=hashes or {},
         registered=row.registered,
-        # There is one backend.
-        stores=("local",) if row.content_id is not None and row.status in STORED_STATUSES else (),
+        stores=(row.store, *(copy.store for copy in copies)) if is_there and row.store is not None else (),
+        backend_id=row.backend_id,
+        copies=copies if is_there else (),
     )
 
 
@@ -141,4 +180,4 @@ def insert_image(
         connection.execute(insert(image_tags), [{"image_id": new.id, "tag": tag} for tag in tags])
 
 
-__all__ = ["image_query", "image_row", "insert_image", "is_stored", "read_images"]
+__all__ = ["copies_of", "image_query", "image_row", "insert_image", "is_stored", "read_images"]

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
-from casimg.catalog.contents import insert_pending
+from casimg.catalog.contents import complete_content, insert_pending, name_packs
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import image_query, image_row, insert_image, is_stored, read_images
 from casimg.catalog.outbox import note_change
@@ -12,16 +12,16 @@ from casimg.catalog.packs import hold_packs, lock_repo
 from casimg.catalog.rows import ImageRow, NewContent, NewImage
 from casimg.catalog.schema import (
     CLAIMED_STATUSES,
-    content_hashes,
     content_packs,
-    content_trees,
     contents,
+    image_copies,
     images,
 )
 from casimg.catalog.sessions import beat, close_session
 from casimg.catalog.transaction import batches
 from casimg.errors import (
     AmbiguousNameError,
+    CatalogBusyError,
     CatalogDamagedError,
     ImageNotFoundError,
     NameTakenError,
@@ -83,30 +83,11 @@ def commit(
         connection.execute(update(images).where(images.c.id == image_id).values(virtual_size=virtual_size))
     if recorded_revision is not None:
         note_changes_since(connection, image_id, recorded_revision)
-    done = connection.execute(
-        update(contents)
-        .where(
-            contents.c.content_id == content.content_id,
-            contents.c.state == "pending",
-            contents.c.session_id == session_id,
-        )
-        .values(state="complete", size=content.size, hole_size=content.hole_size)
-    )
-    if done.rowcount != 1:
-        raise CatalogDamagedError(f"content {content.content_id}", "it is not pending for this session")
+    complete_content(connection, session_id, content)
     if unique_name:
         check_name_free(connection, image_id)
     hold_packs(connection, pack_nos)
-    for batch in batches(sorted(set(pack_nos))):
-        connection.execute(
-            insert(content_packs), [{"content_id": content.content_id, "pack_no": pack_no} for pack_no in batch]
-        )
-    for tree in content.trees:
-        connection.execute(
-            insert(content_trees).values(content_id=content.content_id, role=tree.role, root=tree.root, size=tree.size)
-        )
-    for algo, value in content.hashes.items():
-        connection.execute(insert(content_hashes).values(content_id=content.content_id, algo=algo, value=value))
+    name_packs(connection, content, pack_nos, content.hashes)
 
 
 def note_changes_since(connection: Connection, image_id: ImageId, recorded_revision: int) -> None:
@@ -138,9 +119,20 @@ def named(connection: Connection, name: str, except_id: ImageId | None = None) -
 
 
 def snapshot_row(
-    connection: Connection, session_id: SessionId, parent_id: ImageId, new: NewImage, *, unique_name: bool
+    connection: Connection,
+    session_id: SessionId,
+    parent_id: ImageId,
+    new: NewImage,
+    *,
+    unique_name: bool,
+    recorded: ContentId | None = None,
 ) -> None:
-    """Add an image to the parent's content, under the locks of both. Raises: as commit."""
+    """Add an image to the parent's content, under the locks of both.
+
+    Args:
+        recorded: the content that the new image's record names.
+    Raises: as commit; CatalogBusyError when the parent's content is another one by now.
+    """
     if not close_session(connection, session_id):
         raise SessionFencedError(session_id)
     done = connection.execute(
@@ -151,6 +143,8 @@ def snapshot_row(
     if done.rowcount != 1:
         raise ImageNotFoundError(parent_id)
     content_id = connection.execute(select(images.c.content_id).where(images.c.id == parent_id)).scalar_one()
+    if recorded not in (None, content_id):
+        raise CatalogBusyError(f"image {parent_id} has just left a backend")
     done = connection.execute(
         update(contents)
         .where(contents.c.content_id == content_id, contents.c.state == "complete")
@@ -233,6 +227,8 @@ def images_of_packs(connection: Connection, pack_nos: Collection[int]) -> list[I
     found: dict[str, ImageRow] = {}
     for batch in batches(sorted(pack_nos)):
         users = select(content_packs.c.content_id).where(content_packs.c.pack_no.in_(batch))
-        rows = connection.execute(image_query().where(is_stored(), images.c.content_id.in_(users)))
+        copied = select(image_copies.c.image_id).where(image_copies.c.content_id.in_(users))
+        named = or_(images.c.content_id.in_(users), images.c.id.in_(copied))
+        rows = connection.execute(image_query().where(is_stored(), named))
         found.update((row.id, image_row(row, {})) for row in rows)
     return list(found.values())

@@ -9,7 +9,8 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from casimg.catalog.schema import images, orphans, packs, repo, sessions
+from casimg.catalog.packs import lies_on
+from casimg.catalog.schema import image_copies, images, orphans, packs, repo, sessions
 from casimg.catalog.sessions import oldest_open_epoch
 from casimg.catalog.transaction import batches
 from casimg.ids import ImageId, PackId, SessionId
@@ -44,25 +45,34 @@ def forget(connection: Connection, backend_id: int, name: str) -> None:
     connection.execute(delete(orphans).where(orphans.c.backend_id == backend_id, orphans.c.name == name))
 
 
-def pack_states(connection: Connection, pack_ids: Collection[PackId]) -> dict[PackId, str]:
-    """Return the states of the packs that have a row."""
+def pack_states(
+    connection: Connection, pack_ids: Collection[PackId], backend_id: int | None = None
+) -> dict[PackId, str]:
+    """Return the states of the packs that have a row; with `backend_id`, for that backend."""
     found: dict[PackId, str] = {}
     for batch in batches(sorted(pack_ids)):
-        rows = connection.execute(select(packs.c.pack_id, packs.c.state).where(packs.c.pack_id.in_(batch)))
+        wanted = select(packs.c.pack_id, packs.c.state).where(packs.c.pack_id.in_(batch), lies_on(backend_id))
+        rows = connection.execute(wanted)
         found.update((PackId(bytes(row.pack_id)), row.state) for row in rows)
     return found
 
 
 def image_sessions(
     connection: Connection, image_ids: Collection[ImageId]
-) -> dict[ImageId, tuple[str, SessionId | None]]:
-    """Return status and committing session of the images that have a row."""
-    found: dict[ImageId, tuple[str, SessionId | None]] = {}
+) -> dict[ImageId, tuple[str, frozenset[SessionId]]]:
+    """Return status and sessions of the images that have a row; each session has put one of their records."""
+    found: dict[ImageId, tuple[str, frozenset[SessionId]]] = {}
     for batch in batches(sorted(image_ids)):
+        copies: dict[str, set[SessionId]] = {}
+        wanted = select(image_copies.c.image_id, image_copies.c.session_id).where(image_copies.c.image_id.in_(batch))
+        for copy in connection.execute(wanted):
+            copies.setdefault(copy.image_id, set()).add(copy.session_id)
         rows = connection.execute(
             select(images.c.id, images.c.status, images.c.session_id).where(images.c.id.in_(batch))
         )
-        found.update((ImageId(row.id), (row.status, row.session_id)) for row in rows)
+        for row in rows:
+            own = set() if row.session_id is None else {row.session_id}
+            found[ImageId(row.id)] = (row.status, frozenset(own | copies.get(row.id, set())))
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, exists, insert, select, true, update
 
 from casimg.catalog.engine import now_us
 from casimg.catalog.rows import NewPack, PackRow
@@ -48,8 +48,16 @@ def pack_row(row: Any) -> PackRow:
     )
 
 
-def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
+def lies_on(backend_id: int | None) -> ColumnElement[bool]:
+    """Return the condition that a pack lies on a backend; None is any."""
+    return true() if backend_id is None else packs.c.backend_id == backend_id
+
+
+def live_packs(connection: Connection, session_id: SessionId, backend_id: int | None = None) -> list[PackRow]:
     """L1: the live list, positive, joined with the session's own row; packs known to be damaged are not on it.
+
+    Args:
+        backend_id: of the packs asked for; None is any.
 
     Raises: SessionFencedError when the session is not open (or a lagging replica does not know it).
     """
@@ -57,7 +65,7 @@ def live_packs(connection: Connection, session_id: SessionId) -> list[PackRow]:
     found = connection.execute(
         select(*PACK_COLUMNS)
         .join(sessions, (sessions.c.session_id == session_id) & (sessions.c.state == "open"))
-        .where(packs.c.state == "live", packs.c.damaged_at.is_(None))
+        .where(packs.c.state == "live", packs.c.damaged_at.is_(None), lies_on(backend_id))
     ).all()
     if not found and connection.execute(own).first() is None:
         raise SessionFencedError(session_id)
@@ -155,8 +163,9 @@ def packs_by_number(connection: Connection, pack_nos: Collection[int]) -> list[P
     return found
 
 
-def packs_in(connection: Connection, states: Iterable[str]) -> list[PackRow]:
-    rows = connection.execute(select(*PACK_COLUMNS).where(packs.c.state.in_(list(states))).order_by(packs.c.pack_no))
+def packs_in(connection: Connection, states: Iterable[str], backend_id: int | None = None) -> list[PackRow]:
+    wanted = select(*PACK_COLUMNS).where(packs.c.state.in_(list(states)), lies_on(backend_id))
+    rows = connection.execute(wanted.order_by(packs.c.pack_no))
     return [pack_row(row) for row in rows]
 
 
@@ -170,19 +179,21 @@ def packs_of_content(connection: Connection, content_id: ContentId) -> list[Pack
     return [pack_row(row) for row in rows]
 
 
-def unreferenced(connection: Connection) -> list[PackRow]:
+def unreferenced(connection: Connection, backend_id: int | None = None) -> list[PackRow]:
     """C1: candidates: live, no content names them, owner not open. A plain read: `condemn` decides again."""
     named = exists().where(content_packs.c.pack_no == packs.c.pack_no)
     rows = connection.execute(
         select(*PACK_COLUMNS)
         .join(sessions, sessions.c.session_id == packs.c.session_id)
-        .where(packs.c.state == "live", sessions.c.state != "open", ~named)
+        .where(packs.c.state == "live", sessions.c.state != "open", ~named, lies_on(backend_id))
         .order_by(packs.c.pack_no)
     )
     return [pack_row(row) for row in rows]
 
 
-def named_only_by(connection: Connection, content_ids: Collection[ContentId]) -> list[PackRow]:
+def named_only_by(
+    connection: Connection, content_ids: Collection[ContentId], backend_id: int | None = None
+) -> list[PackRow]:
     """Return live packs that these contents name and no other does; for plans."""
     wanted: dict[int, PackRow] = {}
     dead = set(content_ids)
@@ -191,7 +202,7 @@ def named_only_by(connection: Connection, content_ids: Collection[ContentId]) ->
             select(*PACK_COLUMNS)
             .distinct()
             .join(content_packs, content_packs.c.pack_no == packs.c.pack_no)
-            .where(content_packs.c.content_id.in_(batch), packs.c.state == "live")
+            .where(content_packs.c.content_id.in_(batch), packs.c.state == "live", lies_on(backend_id))
         )
         wanted.update((row.pack_no, pack_row(row)) for row in rows)
     for numbers in batches(sorted(wanted)):

@@ -6,14 +6,14 @@ may decide when it is over.
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import is_stored
 from casimg.catalog.packs import PACK_COLUMNS, pack_row
 from casimg.catalog.processes import is_gone, node_name, own_pid
 from casimg.catalog.rows import PackRow
-from casimg.catalog.schema import content_packs, contents, images, leases, packs
+from casimg.catalog.schema import content_packs, contents, image_copies, images, leases, packs
 from casimg.catalog.transaction import batches
 from casimg.ids import ContentId
 
@@ -35,7 +35,9 @@ def packs_to_read(connection: Connection, content_id: ContentId) -> list[PackRow
 
 def is_named(connection: Connection, content_id: ContentId) -> bool:
     """Tell whether a stored image points to a content."""
-    query = select(images.c.id).where(images.c.content_id == content_id, is_stored())
+    copied = select(image_copies.c.image_id).where(image_copies.c.content_id == content_id)
+    named = or_(images.c.content_id == content_id, images.c.id.in_(copied))
+    query = select(images.c.id).where(named, is_stored())
     return connection.execute(query).first() is not None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from casimg.catalog.engine import now_us
 from casimg.catalog.packs import PACK_COLUMNS, hold_packs, pack_row
@@ -167,8 +167,8 @@ def _damaged(connection: Connection, pack_nos: Collection[int]) -> set[int]:
     return found
 
 
-def newest_unsettled(connection: Connection) -> list[ContentId]:
-    """Return contents of active images without an active descendant whose locality was not looked at yet."""
+def newest_unsettled(connection: Connection, backend_id: int) -> list[ContentId]:
+    """Return contents on a backend of active images without an active descendant, not looked at for locality yet."""
     rows = connection.execute(select(images.c.id, images.c.parent_id, images.c.status, images.c.content_id)).all()
     parents = {row.id: row.parent_id for row in rows}
     older: set[str] = set()
@@ -180,7 +180,11 @@ def newest_unsettled(connection: Connection) -> list[ContentId]:
             parent = parents.get(parent)
     newest = {row.content_id for row in rows if row.status in STORED_STATUSES and row.id not in older}
     todo = connection.execute(
-        select(contents.c.content_id).where(contents.c.state == "complete", contents.c.settled_at.is_(None))
+        select(contents.c.content_id).where(
+            contents.c.state == "complete",
+            contents.c.settled_at.is_(None),
+            or_(contents.c.backend_id == backend_id, contents.c.backend_id.is_(None)),
+        )
     ).scalars()
     return [ContentId(content_id) for content_id in sorted(todo) if content_id in newest]
 

@@ -121,6 +121,28 @@ class ContentRow:
     hole_size: int
     trees: tuple[TreeRow, ...]
     hashes: Mapping[str, str]
+    backend_id: int | None = None
+    """Where its packs lie; None is the default one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """A backend that packs or contents may name."""
+
+    backend_id: int
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """A further content of an image, with the same bytes, on another backend than the first."""
+
+    backend_id: int
+    store: str
+    content_id: ContentId
+    session_id: SessionId
+    """Of its record there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +215,10 @@ class ImageRow:
     """Made before its data: a save that fails leaves it queued."""
     stores: tuple[str, ...] = ()
     """Names of the backends that a stored image lies on; the one that is read first at the front."""
+    backend_id: int | None = None
+    """Where `content_id` lies."""
+    copies: tuple[CopyRow, ...] = ()
+    """Of a stored image: its contents on further backends, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,18 @@ image_members = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+image_copies = Table(
+    "image_copies",
+    metadata,
+    # A further content of an image, with the same bytes as images.content_id, on another backend.
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("backend_id", Integer, ForeignKey("backends.backend_id"), primary_key=True, autoincrement=False),
+    Column("content_id", String(32), ForeignKey("contents.content_id"), nullable=False, index=True),
+    # Of its record on that backend.
+    Column("session_id", String(32), ForeignKey("sessions.session_id"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 leases = Table(
     "leases",
     metadata,

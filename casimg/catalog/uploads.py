@@ -5,13 +5,18 @@ may leave, each has a revision of its own, and the last one's is the greatest. T
 it and shows in its status for what: to save data, to keep them aside for an import, or to import them.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from casimg.catalog.contents import insert_pending
+from casimg.catalog.contents import complete_content, insert_pending, name_packs
+from casimg.catalog.copies import add_copy
 from casimg.catalog.engine import now_us
 from casimg.catalog.images import note_changes_since
+from casimg.catalog.packs import hold_packs
+from casimg.catalog.rows import NewContent
 from casimg.catalog.schema import CLAIMED_STATUSES, contents, images, sessions
 from casimg.catalog.sessions import beat, close_session
 from casimg.errors import (
@@ -26,6 +31,15 @@ from casimg.ids import ContentId, ImageId, SessionId
 _DELETED = "image {} was deleted while its data came"
 
 ClaimedStatus = Literal["saving", "uploading", "importing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A content on a backend, and the packs it names; of one that was staged before these are known already."""
+
+    backend_id: int
+    content: NewContent
+    pack_nos: frozenset[int] = frozenset()
 
 
 def claim_queued(
@@ -151,6 +165,12 @@ def claim_staged(connection: Connection, session_id: SessionId, image_id: ImageI
     return ContentId(found)
 
 
+def begin_place(connection: Connection, session_id: SessionId, content_id: ContentId, backend_id: int) -> None:
+    """Insert a content for what was staged on another backend, completed by Q7. Raises: SessionFencedError."""
+    beat(connection, session_id)
+    insert_pending(connection, session_id, content_id, backend_id, now_us(connection))
+
+
 def put_back_staged(connection: Connection, session_id: SessionId, image_id: ImageId) -> bool:
     """Q6: end a failed import; what was staged stays so.
 
@@ -172,9 +192,14 @@ def adopt_staged(
     content_id: ContentId,
     virtual_size: int | None,
     recorded_revision: int,
+    places: Sequence[Place] = (),
 ) -> None:
     """Q7: what was staged becomes the image's, which is active; closes the session that claimed it.
 
+    Args:
+        content_id: what was staged.
+        places: where its bytes shall lie, first the one that is read first; the staged content need not be among
+            them. None is the staged content alone.
     Raises: SessionFencedError, ImageNotFoundError when it was deleted meanwhile; both mean roll back.
     """
     if not close_session(connection, session_id):
@@ -189,7 +214,7 @@ def adopt_staged(
         )
         .values(
             status="active",
-            content_id=content_id,
+            content_id=places[0].content.content_id if places else content_id,
             staged_content_id=None,
             virtual_size=virtual_size,
             updated_at=now_us(connection),
@@ -197,6 +222,14 @@ def adopt_staged(
     )
     if done.rowcount != 1:
         raise ImageNotFoundError(image_id)
+    new = [place for place in places if place.content.content_id != content_id]
+    for place in new:
+        complete_content(connection, session_id, place.content)
+    hold_packs(connection, {pack_no for place in new for pack_no in place.pack_nos})
+    for place in new:
+        name_packs(connection, place.content, place.pack_nos, place.content.hashes)
+    for place in places[1:]:
+        add_copy(connection, session_id, image_id, place.content.content_id, place.backend_id)
     note_changes_since(connection, image_id, recorded_revision)
 
 
@@ -245,8 +278,10 @@ def end_dead_saves(connection: Connection) -> int:
 
 __all__ = [
     "ClaimedStatus",
+    "Place",
     "adopt_staged",
     "beat_upload",
+    "begin_place",
     "check_claimed",
     "check_queued",
     "claim_queued",

@@ -68,10 +68,12 @@ def print_put(report: "PutReport") -> None:
 casimg put debian-12.raw --name debian-12
 qemu-img convert -O raw disk.qcow2 /dev/stdout | casimg put - --name from-a-pipe
 casimg put /dev/vg0/vm7 --name vm7 --property os_distro=debian
+casimg put big.raw --name big --backend spare
 casimg put big.raw --name big --dry-run""",
 )
 @click.argument("source")
 @click.option("--name", "-n", required=True, help="Name of the image.")
+@click.option("--backend", metavar="NAME", help="Where its data shall lie; see `casimg backend list`.")
 @click.option("--disk-format", default="raw", show_default=True, help="Kept as given, never guessed.")
 @click.option("--container-format", default="bare", show_default=True, help="Kept as given, never guessed.")
 @click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
@@ -82,6 +84,7 @@ def put(
     settings: Settings,
     source: str,
     name: str,
+    backend: str | None,
     disk_format: str,
     container_format: str,
     properties: tuple[str, ...],
@@ -98,6 +101,7 @@ def put(
         report = repo.put_report(
             standard_input() if source == "-" else source,
             name=name,
+            backend=backend,
             disk_format=disk_format,
             container_format=container_format,
             properties=parse_properties(properties),
@@ -152,6 +156,7 @@ def show(settings: Settings, ref: str) -> None:
             ("status", image.status),
             ("size", f"{size_text(image.size)} ({image.size} bytes)"),
             ("holes", size_text(image.hole_size)),
+            ("backends", ", ".join(image.stores) or "-"),
             ("disk format", image.disk_format or "-"),
             ("container format", image.container_format or "-"),
             ("parent", image.parent_id or "-"),

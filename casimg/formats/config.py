@@ -5,6 +5,7 @@ local file, says where backend, catalog, index and spool lie: edited by people, 
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from casimg.sizes import parse_size
 
 CONFIG_KEY: Final = "casimg.json"
 SITE_FILE: Final = "casimg.toml"
+DEFAULT_BACKEND: Final = "local"
+_BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
 CONFIG_SIZE_MAX: Final = 1 << 20
 
@@ -87,6 +90,15 @@ def decode_repository_config(data: BytesLike, where: str) -> RepositoryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendSite:
+    """Where a further backend lies."""
+
+    name: str
+    path: Path
+    kind: str = "local"
+
+
+@dataclass(frozen=True, slots=True)
 class SiteConfig:
     """Where the parts of a repository lie, and how fast to be. Relative paths start at the folder of the file."""
 
@@ -102,6 +114,8 @@ class SiteConfig:
     threads: int = 0
     gc_undo_s: int = 0
     image_owner: str | None = None
+    backends: tuple[BackendSite, ...] = ()
+    """Beside the default one, in the order of the file."""
 
 
 _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
@@ -114,6 +128,34 @@ _KEYS: Final[Mapping[str, Mapping[str, tuple[str, type]]]] = {
     "images": {"owner": ("image_owner", str)},
     "write": {"level": ("level", int), "threads": ("threads", int)},
 }
+
+
+_BACKENDS: Final = "backends"
+_BACKEND_KEYS: Final[Mapping[str, type]] = {"kind": str, "path": Path}
+
+
+def check_backend_name(name: str) -> None:
+    """Raise InputError for a name that no backend can have."""
+    if not _BACKEND_NAME.fullmatch(name):
+        why = "1 to 64 lower-case letters, digits, - and _, the first a letter or digit"
+        raise InputError(f"the name of a backend has {why}, not {name[:80]!r}")
+    if name == DEFAULT_BACKEND:
+        raise InputError(f"the repository's default backend is called {DEFAULT_BACKEND}; choose another name")
+
+
+def with_backend(text: str, backend: BackendSite) -> str:
+    """Return the text of a `casimg.toml` with one more backend. Raises: ValueError when the text cannot hold it."""
+    path = json.dumps(str(backend.path), ensure_ascii=False).replace("\x7f", "\\u007f")
+    added = f'[{_BACKENDS}.{backend.name}]\nkind = "{backend.kind}"\npath = {path}\n'
+    new = f"{text.rstrip()}\n\n{added}"
+    expected = tomllib.loads(text)
+    expected[_BACKENDS] = {
+        **expected.get(_BACKENDS, {}),
+        backend.name: {"kind": backend.kind, "path": str(backend.path)},
+    }
+    if tomllib.loads(new) != expected:
+        raise ValueError(f"[{_BACKENDS}.{backend.name}] cannot be added to what is there")
+    return new
 
 
 def default_site_config(repository_uuid: str, level: int = LEVEL_DEFAULT) -> str:
@@ -171,9 +213,12 @@ def load_site_config(path: Path) -> SiteConfig:
         raise ConfigError(str(file), f"not TOML: {error}") from None
     values: dict[str, Any] = {"folder": file.resolve().parent}
     for section, keys in document.items():
+        if section == _BACKENDS and isinstance(keys, dict):
+            values["backends"] = tuple(_backend(file, name, table) for name, table in keys.items())
+            continue
         known = _KEYS.get(section)
         if known is None or not isinstance(keys, dict):
-            raise ConfigError(str(file), f"unknown section [{section}]; known are {', '.join(_KEYS)}")
+            raise ConfigError(str(file), f"unknown section [{section}]; known are {', '.join((*_KEYS, _BACKENDS))}")
         for key, value in keys.items():
             if key not in known:
                 raise ConfigError(str(file), f"unknown key {key!r} in [{section}]; known are {', '.join(known)}")
@@ -184,6 +229,25 @@ def load_site_config(path: Path) -> SiteConfig:
     config = SiteConfig(**values)
     _check(file, config)
     return config
+
+
+def _backend(file: Path, name: str, table: object) -> BackendSite:
+    section = f"{_BACKENDS}.{name}"
+    try:
+        check_backend_name(name)
+    except InputError as error:
+        raise ConfigError(str(file), f"[{section}]: {error}") from None
+    if not isinstance(table, dict):
+        raise ConfigError(str(file), f"[{section}] must be a table with a path")
+    for key in table:
+        if key not in _BACKEND_KEYS:
+            raise ConfigError(str(file), f"unknown key {key!r} in [{section}]; known are {', '.join(_BACKEND_KEYS)}")
+    found = {key: _value(file, section, key, value, _BACKEND_KEYS[key]) for key, value in table.items()}
+    if "path" not in found:
+        raise ConfigError(str(file), f"there is no path in [{section}]")
+    if found.get("kind", "local") != "local":
+        raise ConfigError(str(file), f"unknown backend kind {found['kind']!r} in [{section}]; known is local")
+    return BackendSite(name, Path(str(found["path"])))
 
 
 def _value(file: Path, section: str, key: str, value: object, kind: type) -> object:

@@ -37,7 +37,7 @@ def gather_newest(wiring: Wiring, figures: RepackFigures, progress: ProgressCall
 
     Raises: TryAgainError, NoSpaceError, and what the backend raises; then nothing of that image was switched.
     """
-    todo = wiring.catalog.read(repack.newest_unsettled)
+    todo = wiring.catalog.read(partial(repack.newest_unsettled, backend_id=wiring.backend_id))
     stored = sum(row.size for row in wiring.catalog.all_packs(PACK_STATES_FINDABLE)) if todo else 0
     budget = int(_BUDGET_SHARE * stored)
     space = space_of(wiring.backend)

@@ -119,8 +119,8 @@ def _explained(wiring: Wiring, names: Iterable[str]) -> set[str]:
     for record, name in records.items():
         if record is None:
             continue
-        status, session_id = sessions.get(record[0], ("unknown", None))
-        if status in (*STORED_STATUSES, *CLAIMED_STATUSES) and session_id == record[1]:
+        status, own = sessions.get(record[0], ("unknown", frozenset()))
+        if status in (*STORED_STATUSES, *CLAIMED_STATUSES) and record[1] in own:
             found.add(name)
     return found
 

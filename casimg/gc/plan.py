@@ -23,7 +23,7 @@ from casimg.backend.base import space_of
 from casimg.catalog import PackRow, SweepVerdict, reading, upkeep
 from casimg.catalog.upkeep import GC
 from casimg.constants import PACK_SIZE_TARGET
-from casimg.errors import CasimgError, NoSpaceError
+from casimg.errors import BackendUnavailableError, CasimgError, NoSpaceError
 from casimg.formats.pack import PackTrailer
 from casimg.gc.latch import latch as find_latch
 from casimg.gc.locality import gather_newest
@@ -180,7 +180,11 @@ class _Collection:
         catalog.end_dead_saves()
         for image_id in catalog.deleted_with_content():
             # Records first: a record must never outlive the rows that say its image is deleted.
-            remove_records(wiring, image_id)
+            try:
+                remove_records(wiring, image_id)
+            except BackendUnavailableError as error:  # what it names waits, all else is collected
+                _log.warning("gc.records_stay image=%s why=%s", image_id, error)
+                continue
             catalog.forget_content(image_id)
         return sum(catalog.reap_content(content_id) for content_id in catalog.dead_contents())
 

@@ -79,9 +79,10 @@ def measure(
     Cost: a walk over the manifests of the contents that name packs not looked at; none when no content went.
     """
     losing = {row.pack_no for content_id in without for row in wiring.catalog.content_packs(content_id)}
-    measured = wiring.catalog.read(repack.measured)
+    measured = [row for row in wiring.catalog.read(repack.measured) if row.backend_id == wiring.backend_id]
     known = [Victim(row, row.live_plain_size or 0) for row in measured if row.pack_no not in losing]
-    unknown = wiring.catalog.read(repack.unmeasured) + [row for row in measured if row.pack_no in losing]
+    unknown = [row for row in wiring.catalog.read(repack.unmeasured) if row.backend_id == wiring.backend_id]
+    unknown += [row for row in measured if row.pack_no in losing]
     for group in _rounds(unknown, rules, size_max=None):
         marks, _ = mark_packs(wiring, group, progress, without)
         found = [row for row in group if row.pack_no in marks.trailers and row.pack_no not in marks.unreadable]

@@ -16,6 +16,7 @@ class Image:
         size: plain bytes, holes included; None while it has no data.
         hole_size: of these, bytes in holes.
         parent_id: the image this one is a snapshot of; that image may be gone.
+        stores: names of the backends where its data lie; the one that is read first at the front.
     """
 
     id: ImageId
@@ -34,6 +35,7 @@ class Image:
     updated_at: datetime
     deleted_at: datetime | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    stores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def test_a_short_range_of_a_collected_image_is_refused(repo: Repository, registr
     registry.delete(row.id)
     repo.plan_gc().execute()
     repo._wiring.frames = FrameCache()
-    repo._wiring._readers[row.content_id]._cache = FrameCache()  # type: ignore[index]
+    repo._wiring._readers[row.content_id][1]._cache = FrameCache()  # type: ignore[index]
     with (
         closing(registry.stream(row, 5 * SEGMENT_SIZE, 5 * SEGMENT_SIZE + 9)) as late,
         pytest.raises(ImageNotFoundError),

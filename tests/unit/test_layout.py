@@ -22,13 +22,14 @@ LAYERS = (
     {"backend", "catalog", "index", "manifest", "pack", "reserve", "source", "target"},
     # the ways of the data, made of parts
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
-    | {"comparing", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing", "pieces"}
+    | {"comparing", "copying", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing"}
+    | {"pieces"}
     | {"records", "recovering"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "kept", "metadef_loading", "metadefs", "opened", "read_ahead", "registry"}
-    | {"distrust", "image_cache", "passing", "segments", "speculating", "tasks", "upkeep", "uploading"},
+    | {"buffers", "entry", "hashing", "keywords", "kept", "metadef_loading", "metadefs", "opened", "read_ahead"}
+    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"},
     # the composition root
-    {"opening", "recovery", "repository"},
+    {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch
     {"casimg", "cli", "testing", "__main__"},
 )

@@ -87,7 +87,7 @@ def _migrate(connection: Connection, to: str) -> None:
 def _everything(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, but for what 0003 does not have."""
     new = {"hidden", "virtual_size", "registered", "backend_id"}
-    added = {"alembic_version", "cached_images", "image_members", "tasks", "upkeep"}
+    added = {"alembic_version", "cached_images", "image_copies", "image_members", "tasks", "upkeep"}
     found: dict[str, list[dict[str, Any]]] = {}
     for table in sorted(set(inspect(connection).get_table_names()) - added):
         if table.startswith("metadef_"):

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import mysql
 from casimg.catalog.engine import now_us
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
