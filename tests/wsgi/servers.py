@@ -66,8 +66,14 @@ class WsgiServer(Server):
         return found
 
 
-def start(name: str, programs: Programs, folder: Path, config: str) -> WsgiServer:
-    """Start a server over a configuration of the service; returns when it answers."""
+def start(
+    name: str, programs: Programs, folder: Path, config: str, changed: Mapping[str, str] | None = None
+) -> WsgiServer:
+    """Start a server over a configuration of the service; returns when it answers.
+
+    Args:
+        changed: what stands for words of uWSGI's shipped configuration.
+    """
     port = free_port()
     settings = folder / "server.toml"
     settings.write_text(config)
@@ -78,7 +84,7 @@ def start(name: str, programs: Programs, folder: Path, config: str) -> WsgiServe
         path = _filled(name, folder, places)
         command: list[object] = [sys.executable, "-m", "gunicorn", "--config", path]
     elif name == "uwsgi":
-        path = _filled(name, folder, {"127.0.0.1:9292": f"127.0.0.1:{port}"})
+        path = _filled(name, folder, {"127.0.0.1:9292": f"127.0.0.1:{port}", **(changed or {})})
         command = [programs.uwsgi, "--ini", path]
     else:
         # Apache's own processes are nobody's: a folder that they can enter.
