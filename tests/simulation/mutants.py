@@ -49,7 +49,7 @@ _NAMED_CONDEMNED = Edit(_CONDEMN, "candidates -= set(_named(connection, candidat
 _NO_SESSION_CHECK_AT_SWITCH = Edit(
     _SWITCH, "if not close_session(connection, session_id):", "if not close_session(connection, session_id) and False:"
 )
-_LIVE_LIST = "packs.live_packs(connection, session_id)"
+_LIVE_LIST = "packs.live_packs(connection, session_id, self._backend_id)"
 _ALL_PACKS = Edit(
     "casimg.catalog.catalog:Catalog.live_packs",
     _LIVE_LIST,
@@ -89,8 +89,8 @@ _ROWS_AT_COMMIT = (
     Edit(_SAVE, "noted = [] if parent is None else catalog.note_content(session_id, parent.id)", "noted = []"),
     Edit(
         _SAVE,
-        "pack_nos.update(row.pack_no for row in noted)",
-        "pack_nos.update(row.pack_no for row in catalog.content_packs(parent.content_id))",
+        "pack_nos = pack_nos.union(row.pack_no for row in noted)",
+        "pack_nos = pack_nos.union(row.pack_no for row in catalog.content_packs(parent.content_id))",
     ),
 )
 _NOT_UNIQUE = (
@@ -104,7 +104,7 @@ _NOT_UNIQUE = (
 _PUT_RECORD = "put_record(self._wiring, session_id, new, content, packs)\n"
 _RECORD_LATE = (
     Edit(_SAVE, _PUT_RECORD, "pass\n"),
-    Edit(_SAVE, "self._publish()", "put_record(self._wiring, session_id, new, content, packs)\n    self._publish()"),
+    Edit(_SAVE, "self.publish()", "put_record(self._wiring, session_id, new, content, packs)\n    self.publish()"),
 )
 _ONE_PLACE = Edit(
     "casimg.index.lmdb_index:Index.add_packs",
@@ -160,11 +160,15 @@ _GIVEN_UP = Edit("casimg.catalog.repair:switch", "gone = still if healing.whole 
 _RECORD_OVERWRITTEN = (
     Edit(
         _PUT_ANEW,
-        "put_record(wiring, session_id, image, content, behind.packs, behind.members)",
-        "put_record(wiring, image.session_id, image, content, behind.packs, behind.members)",
+        "put_record(place.wiring, session_id, image, place.content, place.packs, behind.members)",
+        "put_record(place.wiring, place.session_id, image, place.content, place.packs, behind.members)",
     ),
-    Edit(_WRITTEN, ".values(session_id=session_id)", ".values(revision=images.c.revision)"),
-    Edit(_PUT_ANEW, "wiring.backend.delete(record_key(image.id, image.session_id))", "pass"),
+    Edit(
+        _WRITTEN,
+        ".values(session_id=session_id if image.backend_id in put else image.session_id)",
+        ".values(revision=images.c.revision)",
+    ),
+    Edit(_PUT_ANEW, "place.wiring.backend.delete(record_key(image.id, place.session_id))", "pass"),
 )
 
 
@@ -221,10 +225,10 @@ MUTANTS = (
         "I1",
         scenarios.FENCED_WRITER,
         Edit(
-            _SAVE,
-            "pack_nos = figures.noted | set(self._line.shipped)",
-            "pack_nos = figures.noted | set(self._line.shipped)\n"
-            "    pack_nos = {row.pack_no for row in catalog.packs(pack_nos) if row.kind == 0}",
+            "casimg.saving:Save.take_in",
+            "frozenset(figures.noted | set(self._line.shipped))",
+            "frozenset(row.pack_no for row in self._wiring.catalog.packs("
+            "figures.noted | set(self._line.shipped)) if row.kind == 0)",
         ),
     ),
     _mutant("record put after the commit", "I4", scenarios.FENCED_WRITER, *_RECORD_LATE),

@@ -24,7 +24,7 @@ LAYERS = (
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "copying", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing"}
     | {"pieces"}
-    | {"records", "recovering"}
+    | {"records", "recovering", "rejoining"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
     | {"buffers", "entry", "findings", "hashing", "keywords", "kept", "locations", "metadef_loading", "metadefs"}
     | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"}
