@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from casimg.assemble import Patience
-from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, PackRow, examine, packs, reading
+from casimg.catalog import STORED_STATUSES, ImageRow, PackRow, examine, packs, reading
 from casimg.catalog.members import members_of
 from casimg.catalog.schema import CLAIMED_STATUSES
 from casimg.errors import (
@@ -37,6 +37,7 @@ from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
+from casimg.records import differences
 from casimg.results.upkeep import CheckReport, Problem
 from casimg.sizes import parse_share
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
@@ -128,7 +129,8 @@ class _Check:
             image = here(found, self._wiring)
             if image is not None:
                 self._findings.images.add(image.id)
-                self.walk_image(image)
+                if image.content_id is not None:  # data elsewhere are not casimg's to check
+                    self.walk_image(image)
                 self.read_record(image)
         if not self._finder.is_index_right:
             self._findings.is_index_right = False
@@ -349,7 +351,7 @@ class _Check:
             image = now
 
     def _record_problem(self, image: ImageRow) -> Problem | None:
-        if image.session_id is None or image.content_id is None:
+        if image.session_id is None:
             return None
         catalog = self._wiring.catalog
         key = record_key(image.id, image.session_id)
@@ -363,7 +365,8 @@ class _Check:
             return Problem(kind, what, (label_of(image),))
         try:
             members = catalog.read(partial(members_of, image_id=image.id))
-            fields = differences(record, image, catalog.content(image.content_id), members)
+            content = None if image.content_id is None else catalog.content(image.content_id)
+            fields = differences(record, image, content, members)
         except CatalogDamagedError:
             return None  # gone meanwhile, or told by the walk
         if not fields or catalog.read(partial(examine.is_behind, image_id=image.id)):
@@ -430,35 +433,3 @@ def read_record(wiring: Wiring, key: str) -> ImageRecord:
     if size > RECORD_SIZE_MAX:
         raise FormatDamage("it is larger than a record can be")
     return decode_record(wiring.backend.get_range(key, 0, size))
-
-
-def differences(
-    record: ImageRecord, image: ImageRow, content: ContentRow, members: Iterable[MemberRow] = ()
-) -> list[str]:
-    """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
-    pairs: list[tuple[str, object, object]] = [
-        (name, getattr(record, name), getattr(image, name))
-        for name in (
-            *("name", "status", "disk_format", "container_format", "owner", "visibility", "protected", "hidden"),
-            *("min_disk", "min_ram", "virtual_size", "tags"),
-        )
-    ]
-    pairs += [
-        ("parent_id", record.parent_id, image.parent_id),
-        ("content_id", record.content.content_id, content.content_id),
-        ("properties", dict(record.properties), dict(image.properties)),
-        (
-            "members",
-            {item.member: item.status for item in record.members},
-            {item.member: item.status for item in members},
-        ),
-        ("size", record.content.size, content.size or 0),
-        ("hole_size", record.content.hole_size, content.hole_size),
-        (
-            "trees",
-            {(tree.role, tree.root, tree.size) for tree in record.content.trees},
-            {(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in content.trees},
-        ),
-        ("hashes", dict(record.content.hashes), dict(content.hashes)),
-    ]
-    return [name for name, recorded, cataloged in pairs if recorded != cataloged]

@@ -77,10 +77,13 @@ class Checked:
 
 
 def here(image: ImageRow, wiring: Wiring) -> ImageRow | None:
-    """Return an image with the content and the record that it has on a backend; None when it does not lie there."""
+    """Return an image with the content and the record that it has on a backend; None when it does not lie there.
+
+    The record of data that lie elsewhere alone is on the default one.
+    """
     backend_id = wiring.backend_id
     if image.backend_id == backend_id or (image.backend_id is None and wiring is wiring.home):
-        return None if image.content_id is None else image
+        return image if image.content_id is not None or image.locations else None
     for copy in image.copies:
         if copy.backend_id == backend_id:
             return replace(image, content_id=copy.content_id, session_id=copy.session_id, backend_id=backend_id)

@@ -16,7 +16,7 @@ from casimg import saving
 from casimg.catalog import ImageChange
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
-from casimg.errors import ImageNotFoundError, InputError
+from casimg.errors import DataElsewhereError, InputError
 from casimg.images import image_in, image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
@@ -482,7 +482,7 @@ class Repository(AbstractContextManager["Repository"]):
     def _reader_of(self, ref: str) -> "tuple[ContentReader, Image]":
         row = self._wiring.catalog.find(ref)
         if row.content_id is None:
-            raise ImageNotFoundError(ref)
+            raise DataElsewhereError(row.id)
         return self._wiring.reader(row.content_id), image_of(row)
 
     def _save_options(

@@ -167,7 +167,11 @@ def record_places(connection: Connection, image_id: ImageId) -> set[int | None]:
     )
     found = set(connection.execute(named.where(images.c.id == image_id)).scalars())
     copied = select(image_copies.c.backend_id).where(image_copies.c.image_id == image_id)
-    return found.union(connection.execute(copied).scalars()) or {None}
+    found.update(connection.execute(copied).scalars())
+    elsewhere = select(images.c.id).where(images.c.id == image_id, images.c.location_count > 0)
+    if not found or connection.execute(elsewhere).first() is not None:
+        found.add(None)  # what is said of data that lie elsewhere alone is there
+    return found
 
 
 def _hold(connection: Connection, image_id: ImageId) -> ContentId:

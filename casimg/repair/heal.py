@@ -290,11 +290,14 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[ByteRange]:
 def _write_record(wiring: Wiring, image: ImageRow) -> bool:
     """Put the record of an image anew; False when the image went meanwhile."""
     catalog = wiring.catalog
-    if image.session_id is None or image.content_id is None:
+    if image.session_id is None:
         return False
-    content = catalog.content(image.content_id)
     members = catalog.read(partial(members_of, image_id=image.id))
-    put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id), members)
+    if image.content_id is None:
+        put_record(wiring, image.session_id, image, None, (), members)
+    else:
+        content = catalog.content(image.content_id)
+        put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id), members)
     with suppress(ImageNotFoundError):
         now = here(catalog.image(image.id), wiring)
         if now is not None and now.status in STORED_STATUSES and now.session_id == image.session_id:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,21 @@ class Server:
             assert time.monotonic() < give_up_s, f"{found}, not {status}: {self.log.read_text()[-3000:]}"
             time.sleep(0.05)
 
+    def wait_for_answer(self) -> None:
+        """Return when it answers. Raises: AssertionError with the log of one that does not; it is killed."""
+        give_up_s = time.monotonic() + START_TIME_MAX_S
+        while True:
+            try:
+                if self.ask("GET", "/healthcheck").status == 200:
+                    return
+            except (OSError, HTTPException):
+                pass
+            if self.process.poll() is not None or time.monotonic() > give_up_s:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"the server does not answer: {self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
     def pids(self) -> list[int]:
         """Return the server's processes: it and its workers."""
         found, todo = [], [self.process.pid]
@@ -110,6 +125,10 @@ class Server:
     def rss_anon(self) -> int:
         """Return anonymous resident bytes of all its processes."""
         return sum(_rss_anon(pid) for pid in self.pids())
+
+    def kept_size(self) -> int:
+        """Return the bytes of memory that its processes hold as files without a name."""
+        return sum(_memory_files(pid) for pid in self.pids())
 
     def stop(self) -> int:
         """End it as an operator does and return its exit status."""
@@ -133,18 +152,8 @@ def start(repository: Path, log: Path, config: str = "", *options: str) -> Serve
     with log.open("wb") as output:
         process = subprocess.Popen([*command, *options], stdout=output, stderr=output, env=os.environ.copy())
     server = Server(process, port, log)
-    give_up_s = time.monotonic() + START_TIME_MAX_S
-    while True:
-        try:
-            if server.ask("GET", "/healthcheck").status == 200:
-                return server
-        except OSError:
-            pass
-        if process.poll() is not None or time.monotonic() > give_up_s:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the server does not answer: {log.read_text()[-3000:]}")
-        time.sleep(0.05)
+    server.wait_for_answer()
+    return server
 
 
 def read_answer(response: HTTPResponse) -> Answer:
@@ -168,6 +177,15 @@ def status_of(connection: socket.socket) -> int:
         pass
     found = re.match(rb"HTTP/1\.[01] ([0-9]{3})", data)
     return int(found[1]) if found else 0
+
+
+def _memory_files(pid: int) -> int:
+    found = {}
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if str(link.readlink()).startswith("/memfd:"):
+                found[link.stat().st_ino] = link.stat().st_blocks * 512
+    return sum(found.values())
 
 
 def _rss_anon(pid: int) -> int:
