@@ -12,23 +12,27 @@ _FIRST_IS_THERE = Edit(
 )
 
 
-def _mutant(name: str, kinds: str, *edits: Edit, seeds: int = 150, covered: str = "") -> Mutant:
-    return Mutant(name, edits, scenarios.SPREAD, frozenset(kinds.split()), seeds, covered)
+def _mutant(name: str, kinds: str, *edits: Edit, seeds: int = 60, covered: str = "", first_seed: int = 0) -> Mutant:
+    return Mutant(name, edits, scenarios.SPREAD, frozenset(kinds.split()), seeds, covered, first_seed)
 
 
 COPY_MUTANTS = (
     _mutant("copies are not alive", "I9 I1 E", _DEAD, _REAP),
-    _mutant("copies look dead", "", _DEAD, covered="a reap looks at them under the lock", seeds=40),
+    _mutant("copies look dead", "I3", _DEAD),
     _mutant(
-        "packs of all backends are on the live list",
-        "I14",
+        "packs of all backends are on every list",
+        "",
         Edit(
             "casimg.catalog.packs:lies_on",
             "true() if backend_id is None else packs.c.backend_id == backend_id",
             "true()",
         ),
+        covered="the index of a backend has the places of its packs alone, and orphans go by rows",
+        seeds=40,
     ),
-    _mutant("a deleted image gets a copy", "I3 E", _IMAGE_IS_THERE, _FIRST_IS_THERE),
+    _mutant(
+        "a deleted image gets a copy", "", _IMAGE_IS_THERE, _FIRST_IS_THERE, covered="a collection takes it", seeds=40
+    ),
     _mutant(
         "a copy has no record",
         "I4",
@@ -44,6 +48,12 @@ COPY_MUTANTS = (
         Edit("casimg.catalog.orphans:image_sessions", "copies.get(row.id, set())", "set()"),
     ),
     _mutant(
+        "a record is explained wherever it lies",
+        "I3",
+        Edit("casimg.catalog.orphans:image_sessions", "or row.backend_id == backend_id", "or True"),
+        first_seed=230,
+    ),
+    _mutant(
         "changes do not reach the records of copies",
         "I10",
         Edit("casimg.catalog.changes:written", "if put == places:", "if True:"),
@@ -55,11 +65,11 @@ COPY_MUTANTS = (
         Edit(
             "casimg.catalog.copies:commit_copy", "note_changes_since(connection, image_id, recorded_revision)", "pass"
         ),
-        seeds=400,
+        first_seed=40,
     ),
     _mutant(
         "the first content goes and nothing takes its place",
-        "I9",
+        "I4 I9",
         Edit(
             "casimg.catalog.copies:remove_copy",
             "values(content_id=heir.content_id, session_id=heir.session_id)",
@@ -68,9 +78,9 @@ COPY_MUTANTS = (
     ),
     _mutant(
         "a snapshot's record names a content that the parent has left",
-        "I10",
+        "I4 I10",
         Edit("casimg.catalog.images:snapshot_row", "if recorded not in (None, content_id):", "if False:"),
-        seeds=400,
+        first_seed=60,
     ),
     _mutant(
         "a fenced copy is committed",
@@ -80,6 +90,5 @@ COPY_MUTANTS = (
             "if not close_session(connection, session_id):",
             "if not close_session(connection, session_id) and False:",
         ),
-        seeds=400,
     ),
 )

@@ -19,6 +19,7 @@ def opened() -> Iterator[Arena]:
     logging.disable(logging.CRITICAL)
     try:
         with simulated(), arena() as found:
+            found.template("spread")  # not by a mutant: what is stored at the beginning decides what a seed does
             yield found
     finally:
         logging.disable(logging.NOTSET)

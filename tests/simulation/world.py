@@ -187,9 +187,7 @@ class Arena:
 
     def world(self, seed: int, template_name: str, faults: Faults, make: Callable[[random.Random], Scheduler]) -> World:
         """Begin a schedule."""
-        template = self._templates.get(template_name)
-        if template is None:
-            template = self._templates[template_name] = self._make(template_name)
+        template = self.template(template_name)
         rng = random.Random(f"{seed}/{template_name}")
         ENVIRONMENT.reset(random.Random(rng.randrange(1 << 60)))
         template.database.forget()
@@ -203,6 +201,12 @@ class Arena:
             if known:
                 index.add_packs(known)
         return world
+
+    def template(self, name: str) -> Template:
+        """Return how schedules of a kind begin; made when first asked for, by the code as it is then."""
+        if name not in self._templates:
+            self._templates[name] = self._make(name)
+        return self._templates[name]
 
     def _world(
         self, template: Template, rng: random.Random, scheduler: Scheduler, faults: Faults, seconds: list[Index]
