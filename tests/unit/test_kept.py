@@ -33,6 +33,12 @@ def _read(kept: KeptSegments, number: int) -> bool:
     return False
 
 
+def _taken(kept: KeptSegments) -> int:
+    """Return the bytes that the machine gave."""
+    assert kept._arena is not None
+    return os.fstat(kept._arena._fd).st_blocks * 512
+
+
 def test_what_is_offered_is_found_again_as_it_was() -> None:
     """A kept segment is a copy: what becomes of the buffer it came from does not matter, and nobody can write it."""
     kept = KeptSegments(4 * MIB, free_size=lambda: _PLENTY, slot_size=MIB)
@@ -104,9 +110,12 @@ def test_memory_is_given_back_when_the_machine_runs_short() -> None:
     free[0] = (1 << 30, 16 << 30)
     assert _read(kept, 7)  # not looked at again within a second
     assert kept.size == 8 * MIB
+    taken = _taken(kept)
+    assert taken >= 8 * MIB
     now[0] += 2
     _read(kept, 7)
     assert kept.size == 4 * MIB
+    assert _taken(kept) == taken - 4 * MIB
     assert not kept.offer(_leaf(100), memoryview(_bytes(100)))
     free[0] = _PLENTY
     now[0] += 2
