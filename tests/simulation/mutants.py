@@ -165,10 +165,10 @@ _RECORD_OVERWRITTEN = (
     ),
     Edit(
         _WRITTEN,
-        ".values(session_id=session_id if image.backend_id in put else image.session_id)",
-        ".values(revision=images.c.revision)",
+        '{"session_id": session_id if image.backend_id in put else image.session_id}',
+        '{"revision": images.c.revision}',
     ),
-    Edit(_PUT_ANEW, "place.wiring.backend.delete(record_key(image.id, place.session_id))", "pass"),
+    Edit(_PUT_ANEW, "_remove_old(place.wiring, image.id, place.session_id)", "pass"),
 )
 
 

@@ -354,6 +354,22 @@ SPREAD = Scenario(
     refused=0.02,
     late=0.02,
 )
+LEAVING = Scenario(
+    "leaving",
+    "spread",
+    _cast(
+        ("copier", actors.copier(count=5)),
+        ("other copier", actors.copier(count=3)),
+        ("changer", actors.changer(count=3)),
+        ("snapshots", actors.row_snapshot(tries=4)),
+        ("collector", actors.collector(count=1)),
+    ),
+    250,
+    sleeps=2,
+    holds=("write snapshot_row", "put second/records", "put records", "delete records", "delete second/records"),
+    hosts=(0,),
+    lost=0.08,
+)
 FAILED_UPLOADS = Scenario(
     "failed-uploads",
     "bare",
@@ -391,7 +407,7 @@ AIMED = (
         REPAIRED,
         REPAIRED_REPACK,
     ),
-    *(UPLOADS, FAILED_UPLOADS, IMPORTS, SPREAD),
+    *(UPLOADS, FAILED_UPLOADS, IMPORTS, SPREAD, LEAVING),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 

@@ -312,3 +312,22 @@ def test_packs_of_one_backend_are_seen_apart(catalog: Catalog) -> None:
     assert (len(main.pack_states(ids)), len(spare.pack_states(ids)), len(catalog.pack_states(ids))) == (1, 1, 2)
     dead = [content_id for content_id in (image.content_id, copy.content_id) if content_id is not None]
     assert [row.pack_no for row in spare.packs_only_of(dead)] == copy.pack_nos
+
+
+def test_a_record_is_explained_by_what_lies_beside_it(catalog: Catalog) -> None:
+    """A change gives the records of all backends one session; on one that the image has left it explains nothing."""
+    image, _ = save_image(catalog)
+    copy = begin(catalog, image)
+    commit(catalog, copy)
+    work = partial(change_image, image_id=image.id, change=ImageChange(name="other"), unique_name=False)
+    catalog.transaction(work)
+    behind = catalog.transaction(partial(image_behind, image_id=image.id))
+    assert behind is not None
+    session_id = catalog.open_session("repair").session_id
+    catalog.transaction(partial(written, session_id=session_id, behind=behind))
+    main, spare = catalog.scoped(1), catalog.scoped(copy.backend_id)
+    for scoped in (main, spare):
+        assert scoped.image_sessions([image.id]) == {image.id: ("active", frozenset({session_id}))}
+    leave(catalog, image, 1)
+    assert main.image_sessions([image.id]) == {image.id: ("active", frozenset())}
+    assert spare.image_sessions([image.id]) == {image.id: ("active", frozenset({session_id}))}
