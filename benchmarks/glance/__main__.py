@@ -220,7 +220,7 @@ class Bench:
                 for server, image_id in pairs if number % 2 else reversed(pairs):
                     one = Client(server.port)
                     cost = trials.timed(server, one, lambda asked, i=image_id: asked.download(i))  # type: ignore[misc]
-                    self._keep(server, "download, no holes, from the cache of whole images", cost)
+                    self._keep(server, "from a cache of whole images alone, no holes", cost)
                     one.close()
 
     def _by_rounds(self, servers: Sequence[Running], trials_of: Any) -> None:
