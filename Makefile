@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 APT_NATIVE := gcc clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 APT_TORTURE := e2fsprogs xfsprogs btrfs-progs
+APT_WSGI := apache2-bin apache2-dev
 APT_IMAGES := e2fsprogs mmdebstrap qemu-utils util-linux
 
 .PHONY: help demo test test-sql torture torture-small torture-tools check check-native bench bench-small bench-smoke bench-micro \
@@ -19,6 +20,7 @@ help:
 	@echo "make test-sql                      the catalog's tests on PostgreSQL and MariaDB (installs with apt as root)"
 	@echo "make test-glance                   tempest and real clients against casimg and a real Keystone (installs below .servers)"
 	@echo "make test-glance-small             the part of it that needs one or two configurations, as CI runs it"
+	@echo "make test-wsgi                     the service under gunicorn, uWSGI and mod_wsgi, two minutes (Apache with apt as root)"
 	@echo "make test-openapi                  schemathesis: every operation of docs/openapi.json, under 3 minutes"
 	@echo "make torture [MINUTES=10] [SEED=1] kills, power cuts, full disks, flips, many processes; about an hour, as root"
 	@echo "make torture-small                 the same in a few minutes"
@@ -82,6 +84,13 @@ test-glance: $(VENV)/test.stamp
 
 test-glance-small: $(VENV)/test.stamp
 	$(BIN)/python -m tests.glance --small
+
+# A venv of its own below .servers: uWSGI and mod_wsgi; what cannot be installed is skipped, with its reason.
+.PHONY: test-wsgi
+test-wsgi: $(VENV)/test.stamp
+	@if ! command -v apxs >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(APT_WSGI) >/dev/null; fi
+	$(BIN)/python -m tests.wsgi
 
 # A venv of its own below .servers: schemathesis brings a plugin of pytest.
 OPENAPI := .servers/openapi

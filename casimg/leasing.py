@@ -197,6 +197,8 @@ def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
 
 
 def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
+    if image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     try:
         return _open_first(image, stores, open_one)
     except ImageNotFoundError:
@@ -209,8 +211,6 @@ def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _Ope
 
 def _open_first(image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
     contents = contents_of(image, stores)
-    if not contents and image.content_id is None and image.locations:
-        raise DataElsewhereError(image.id)
     for number, content_id in enumerate(contents, 1):
         try:
             return open_one(content_id, contents[number:])

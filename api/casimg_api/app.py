@@ -6,6 +6,7 @@ outside: the access log, CORS, request ids and versions, authentication.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
 from casimg_api.cors import Cors
 from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
+from casimg_api.http_store import open_elsewhere
 from casimg_api.importing import Imports, end_dead
 from casimg_api.location_work import go_on_hashing
 from casimg_api.openapi import document
@@ -158,6 +160,8 @@ def app_over(
     limits = limits_of_config(registry, config.quota)
     imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
+    if caching is not None:
+        caching.elsewhere = partial(open_elsewhere, imports.http_store)
     stores = Stores(config, registry.stores(), {config.http_store.name: "http"} if config.http_store.enabled else {})
     places = Places(config.images, stores, registry.locations().own_url)
     known = Schemas(config.images)

@@ -1,8 +1,5 @@
 """`casimg serve`: the command that starts the HTTP service. Found by the command line as an entry point."""
 
-import ipaddress
-import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +26,13 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on.")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="COUNT", help="Processes.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="COUNT", help="Threads of each process.")
-@click.option("--sample", is_flag=True, help="Print a configuration with every key and its default, and exit.")
+@click.option(
+    "--sample",
+    type=click.Choice(["casimg", "gunicorn", "uwsgi", "mod_wsgi"]),
+    is_flag=False,
+    flag_value="casimg",
+    help="Print the configuration with every key and its default, or that of another WSGI server, and exit.",
+)
 def serve(
     settings: Settings,
     repository: str | None,
@@ -38,7 +41,7 @@ def serve(
     port: int | None,
     workers: int | None,
     threads: int | None,
-    sample: bool,
+    sample: str | None,
 ) -> None:
     """Serve the images of REPO by the OpenStack Image API v2.
 
@@ -47,7 +50,8 @@ def serve(
     with loading():
         try:
             from casimg_api.app import make_app
-            from casimg_api.config import SAMPLE, Config
+            from casimg_api.config import SAMPLES, Config
+            from casimg_api.logs import start_logging
             from casimg_api.server import serve as serve_app
         except ImportError as error:
             raise click.ClickException(
@@ -55,7 +59,7 @@ def serve(
             ) from None
 
     if sample:
-        click.echo(SAMPLE.read_text(), nl=False)
+        click.echo(SAMPLES[sample].read_text(), nl=False)
         return
     config = Config.load(Path(config_path)) if config_path else Config()
     given = {"host": host, "port": port, "workers": workers, "threads": threads}
@@ -68,38 +72,23 @@ def serve(
     def make() -> "WSGIApplication":
         return make_app(casimg.open(path), config, process_count=server.workers)
 
-    _start_logging(config)
+    start_logging(config)
     with casimg.open(path) as opened:  # what is wrong is told here, in one line, not by every worker
         make_app(opened, config, is_serving=False)
     click.echo(f"serving {path} at http://{server.host}:{server.port}/v2, authentication: {_who(config)}", err=True)
     serve_app(make, server.host, server.port, server.workers, server.threads, server.idle_timeout_s)
 
 
-def _start_logging(config: "Config") -> None:
-    """Log to standard error, at the level that is configured; other libraries only when something is wrong."""
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=form)
-    for name in ("casimg", "casimg_api"):
-        logger = logging.getLogger(name)
-        logger.setLevel(config.log.level.upper())
-        logger.propagate = True
-
-
 def check_exposure(config: "Config") -> None:
     """Raise ConfigError when everybody on a network could do everything."""
-    if config.auth.mode == "none" and not _is_loopback(config.server.host):
+    from casimg_api.wsgi_servers import is_loopback
+
+    if config.auth.mode == "none" and not is_loopback(config.server.host):
         raise ConfigError(
             "server.host",
             f"{config.server.host} is reached from other machines, and there is no authentication; "
             "set auth.mode, or listen on 127.0.0.1",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _who(config: "Config") -> str:

@@ -22,6 +22,14 @@ _STORE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.IGNORECASE)
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
 """Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
+_OTHERS: Final = Path(__file__).with_name("samples")
+SAMPLES: Final = {
+    "casimg": SAMPLE,
+    "gunicorn": _OTHERS / "gunicorn_conf.py",
+    "uwsgi": _OTHERS / "uwsgi.ini",
+    "mod_wsgi": _OTHERS / "mod_wsgi.conf",
+}
+"""Configurations to begin with: the service's, and those of WSGI servers that load `wsgi.py`."""
 
 
 @dataclass(frozen=True, slots=True)

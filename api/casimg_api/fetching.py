@@ -8,6 +8,7 @@ import contextlib
 import logging
 import re
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urljoin
@@ -62,6 +63,29 @@ class Fetcher:
     def __init__(self, rules: FetchRules, connect_timeout_s: float, read_timeout_s: float) -> None:
         self._rules = rules
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
+        self._lock = threading.Lock()
+        self._under_way: set[urllib3.BaseHTTPResponse] = set()
+        self._has_stopped = False
+
+    def stop(self) -> None:
+        """Cut the bodies that others read, and begin no more; what they have by then is not the whole."""
+        with self._lock:
+            self._has_stopped = True
+            for response in self._under_way:
+                with contextlib.suppress(OSError, ValueError, RuntimeError):  # it has ended already
+                    response.shutdown()
+
+    @contextlib.contextmanager
+    def _known(self, response: urllib3.BaseHTTPResponse) -> Iterator[None]:
+        with self._lock:
+            if self._has_stopped:
+                raise FetchError("the server is stopped")
+            self._under_way.add(response)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(response)
 
     @contextlib.contextmanager
     def open(
@@ -117,7 +141,8 @@ class Fetcher:
                 if response.status in _REDIRECTS:
                     url = _next(url, response)
                     continue
-                yield place, response
+                with self._known(response):
+                    yield place, response
                 return
         raise FetchError(f"there are more than {HOP_COUNT_MAX} redirects")
 

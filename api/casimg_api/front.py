@@ -59,6 +59,12 @@ class Front:
         if too_long:
             limit = self._config.auth.max_request_id_length
             return refuse(environ, start, HttpError(431, f"{REQUEST_ID_HEADER} is too long, max size {limit}"))
+        framing = environ.get("HTTP_TRANSFER_ENCODING")
+        if framing is not None and environ.get("CONTENT_LENGTH"):
+            # Two ends of one body: whoever stands before the server may take the other one.
+            return refuse(environ, start, HttpError(400, "A body has a length or comes in chunks, not both."))
+        if framing is not None and framing.strip().lower() != "chunked":
+            return refuse(environ, start, HttpError(501, "A body may come in chunks, and be encoded in no other way."))
         try:
             return self._dispatch(environ, start)
         except Exception:

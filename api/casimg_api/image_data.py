@@ -48,14 +48,13 @@ def upload(call: Call, image_id: str) -> None:
 
 def receive(call: Call, image_id: str, keep: Keeping) -> None:
     """Take the data that a request brings, and answer with nothing. Raises: HttpError."""
-    if call.req.content_type is None or call.req.content_type.partition(";")[0].strip().lower() != OCTETS:
-        raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
-    declared = _declared_size(call)
     if is_chunked(call.req) and not call.req.env.get("wsgi.input_terminated"):
         raise HttpError(501, "The server does not pass on chunked bodies; send the length of the data.")
     body = UploadBody(call.req.env["wsgi.input"], _body_length(call))
     try:
-        keep(call, image_id, declared, body)
+        if (call.req.content_type or "").partition(";")[0].strip().lower() != OCTETS:
+            raise HttpError(415, "", detail=f"Invalid content type {call.req.content_type}")
+        keep(call, image_id, _declared_size(call), body)
     except ClientGoneError as error:
         _log.info("upload.client_gone image=%s request_id=%s why=%s", image_id, call.request_id, error)
         raise HttpError(400, "The client disconnected before all data had come.") from None

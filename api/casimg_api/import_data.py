@@ -17,7 +17,7 @@ from casimg_api.inspection import inspect_file, inspection_of
 from casimg_api.property_protection import May, everything
 from casimg_api.quota import limits_of
 from casimg_api.remote_images import RemoteImage
-from casimg_api.upload_body import UploadBody
+from casimg_api.upload_body import ClientGoneError, UploadBody
 
 if TYPE_CHECKING:
     from casimg.tasks import Tasks
@@ -125,6 +125,16 @@ class Download:
         Raises: StoppedError, TaskEndedError when it was taken for dead, FetchRefusedError, FetchError,
             ClientGoneError when the data are cut, HttpError 413.
         """
+        try:
+            yield from self._parts()
+        except (FetchError, ClientGoneError):
+            if self._stopping.is_set():  # which cuts what is under way
+                raise StoppedError from None
+            raise
+        if self._stopping.is_set():
+            raise StoppedError
+
+    def _parts(self) -> Generator[bytes, None, None]:
         job = self._job
         row = self._registry.show(job.image_id, ALL)
         limits = limits_of(self._registry, self._config.data, job.project_id, len(job.stores))

@@ -71,7 +71,7 @@ class Imports:
         self._stopping = threading.Event()
         self.http_store = HttpStore.of(config.http_store, self.rules)
         """Web servers that keep data of images; None when they may not."""
-        fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
+        fetcher = self._fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
         self._work_of = Work(registry, tasks, config, limits, fetcher, self._stopping)
         self._located = LocationWork(registry, tasks, config, self.http_store, self._stopping)
 
@@ -120,6 +120,7 @@ class Imports:
     def stop(self) -> None:
         """Begin nothing more, and give back what is not finished. Never raises."""
         self._stopping.set()
+        self._fetcher.stop()
         with self._lock:
             waiting, self._waiting = list(self._waiting), deque()
             threads = list(self._threads)

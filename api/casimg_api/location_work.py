@@ -5,7 +5,6 @@ ends is hashed by the next one that starts. With one it is `importing` until the
 when they are others.
 """
 
-import hashlib
 import logging
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from casimg.catalog import ImageRow, Location
 from casimg.catalog.task_rows import NewTask
 from casimg.errors import BadStatusError, CasimgError, ImageLockedError, NotFoundError
+from casimg.hashing import PassHashes
 from casimg.locations import Located
 from casimg_api.errors import HttpError
 from casimg_api.fetch_rules import FetchRefusedError
@@ -118,14 +118,11 @@ class LocationWork:
 
     def _digests(self, job: Job, store: HttpStore, row: ImageRow, algo: str) -> tuple[str, str]:
         """Return the hash and the md5 of what is at an image's first location."""
-        digest, md5 = hashlib.new(algo, usedforsecurity=False), hashlib.md5(usedforsecurity=False)
+        hashes = PassHashes({algo, "md5"})
         began_s = said_s = looked_s = time.monotonic()
-        done = 0
-        with closing(store.open(row, row.locations[0].url, 0, row.size or 0, verify=False)) as stream:
-            for part in stream:
-                digest.update(part)
-                md5.update(part)
-                done += len(part)
+        url = row.locations[0].url
+        with closing(hashes), closing(store.open(row, url, 0, row.size or 0, verify=False)) as stream:
+            for _ in hashes.passing(stream):
                 if self._stopping.is_set():
                     raise StoppedError
                 now_s = time.monotonic()
@@ -136,8 +133,9 @@ class LocationWork:
                     self._registry.show(row.id, ALL)  # nothing is hashed for an image that is gone
                 if now_s - said_s >= SAY_EVERY_S:
                     said_s = now_s
-                    self._tasks.say(job.task_id, f"Hashed {done >> 20} MiB")
-        return digest.hexdigest(), md5.hexdigest()
+                    self._tasks.say(job.task_id, f"Hashed {hashes.size >> 20} MiB")
+            found = hashes.digests()
+        return found[algo], found["md5"]
 
 
 def go_on_hashing(registry: "RegistryPort", tasks: "Tasks", imports: "Imports") -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -61,15 +60,15 @@ def serve(
         "graceful_timeout": STOP_TIME_MAX_S,
         "keepalive": KEEPALIVE_S,
         "control_socket_disable": True,
-        "when_ready": partial(_limit_idleness, idle_timeout_s),
-        "post_worker_init": _hurry_at_signals,
-        "worker_exit": _stop_work,
+        "when_ready": limit_idleness(idle_timeout_s),
+        "post_worker_init": hurry_at_signals,
+        "worker_exit": stop_work,
     }
     _Server(make, options).run()
 
 
-def _hurry_at_signals(_worker: Any) -> None:
-    """Tell work in the background at once; the worker's own handlers let requests end first."""
+def hurry_at_signals(_worker: Any) -> None:
+    """Tell work in the background at once; the worker's own handlers let requests end first. A hook of gunicorn."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         before = signal.getsignal(number)
 
@@ -81,16 +80,22 @@ def _hurry_at_signals(_worker: Any) -> None:
         signal.signal(number, hurry)
 
 
-def _stop_work(_arbiter: Any, _worker: Any) -> None:
+def stop_work(_arbiter: Any, _worker: Any) -> None:
+    """Give back what work in the background has not finished; a hook of gunicorn."""
     stop_all()
 
 
-def _limit_idleness(idle_timeout_s: int, arbiter: Any) -> None:
-    """Let the kernel end calls that wait for a client too long: connections have the options of their listener.
+def limit_idleness(idle_timeout_s: int) -> Callable[[Any], None]:
+    """Return a hook that lets the kernel end calls that wait for a client too long.
 
-    A timeout of the server's own would count the whole of an upload, however well it goes on.
+    Connections have the options of their listener. A timeout of the server's own would count the whole of an upload,
+    however well it goes on.
     """
     limit = struct.pack("ll", idle_timeout_s, 0)
-    for listener in arbiter.LISTENERS:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    def when_ready(arbiter: Any) -> None:
+        for listener in arbiter.LISTENERS:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                listener.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    return when_ready

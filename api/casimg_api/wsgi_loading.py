@@ -1,5 +1,6 @@
-"""Make the application that a configuration file describes."""
+"""Make the application that a configuration file describes, for whatever server loads it."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -7,6 +8,8 @@ import casimg
 from casimg.errors import ConfigError
 from casimg_api.app import make_app
 from casimg_api.config import Config
+from casimg_api.logs import start_logging
+from casimg_api.wsgi_servers import AnyServer
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -21,4 +24,15 @@ def load(path: str | None) -> "WSGIApplication":
     config = Config.load(Path(path))
     if not config.repository.path:
         raise ConfigError(path, "[repository] path must name the repository")
-    return make_app(casimg.open(config.repository.path), config)
+    start_logging(config)
+    app = make_app(casimg.open(config.repository.path), config)
+    large_reads = _direct if "gunicorn.workers" in sys.modules else None
+    return AnyServer(app, is_open=config.auth.mode == "none", large_reads=large_reads)
+
+
+def _direct(app: "WSGIApplication") -> "WSGIApplication":
+    # Only here: other servers need not have gunicorn.
+    from casimg_api.direct_send import DirectSends
+    from casimg_api.server_body import LargeReads
+
+    return DirectSends(LargeReads(app))

@@ -21,6 +21,8 @@ CASIMG: Final = "casimg"
 GLANCE: Final = "Glance"
 _START_TIME_MAX_S: Final = 90.0
 _LOG: Final = "server.log"
+_RESTART_PATIENCE_S: Final = 10.0
+"""Now and then uWSGI waits a minute for a worker; nothing is under way when a service is restarted."""
 _PASTE: Final = "cors http_proxy_to_wsgi versionnegotiation osprofiler context rootapp"
 """Glance's pipeline for Keystone without `authtoken`, which needs one."""
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -60,7 +62,7 @@ class Running:
 
     def restart(self) -> None:
         """End it and start it again: what its processes had in memory is gone. Raises: RuntimeError."""
-        self.stop()
+        self.stop(_RESTART_PATIENCE_S)
         self.process = _start(self.command, self.environment, self.folder)
         _wait_for_answer(self, self.folder / _LOG)
 
@@ -72,12 +74,12 @@ class Running:
         """Return the bytes of disk that its data take."""
         return sum(stored_size(self.folder / name) for name in self.service.data)
 
-    def stop(self) -> None:
-        """End it as an operator does; what does not end in a minute is killed."""
+    def stop(self, patience_s: float = 60.0) -> None:
+        """End it as an operator does; what does not end in time is killed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(60)
+            self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

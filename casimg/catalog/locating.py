@@ -15,7 +15,7 @@ from casimg.ids import ImageId
 
 
 def begin(connection: Connection, image_id: ImageId, located: Located, *, is_checked: bool) -> None:
-    """X2: a queued image has its data elsewhere now: active, or `importing` until they have been checked.
+    """A2: a queued image has its data elsewhere now: active, or `importing` until they have been checked.
 
     Raises: ImageNotFoundError, BadStatusError, InputError; all mean roll back.
     """
@@ -24,7 +24,7 @@ def begin(connection: Connection, image_id: ImageId, located: Located, *, is_che
 
 
 def finish(connection: Connection, image_id: ImageId, algo: str, value: str, checksum: str) -> None:
-    """X3: keep the hashes that were computed of data elsewhere; an image that waited for them is active.
+    """A3: keep the hashes that were computed of data elsewhere; an image that waited for them is active.
 
     Raises: ImageNotFoundError, BadStatusError when nobody waits for them; both mean roll back.
     """
@@ -50,7 +50,7 @@ def finish(connection: Connection, image_id: ImageId, algo: str, value: str, che
 
 
 def give_up(connection: Connection, image_id: ImageId, *, only_waiting: bool) -> bool:
-    """X4: no hash will be computed: an image that waited for it is queued again, others go on without one.
+    """A4: no hash will be computed: an image that waited for it is queued again, others go on without one.
 
     Args:
         only_waiting: others are left as they are; somebody will compute it later.

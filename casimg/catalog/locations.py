@@ -44,7 +44,7 @@ class Located:
 
 
 def set_located(connection: Connection, image_id: ImageId, status: str, located: Located) -> None:
-    """X1: make the locations of a queued image, which is active then, or of an active one, these.
+    """A1: make the locations of a queued image, which is active then, or of an active one, these.
 
     Raises: BadStatusError, InputError when an image would be without data, or of unknown size; both mean roll back.
     """
@@ -141,10 +141,12 @@ def _leave_content(connection: Connection, image_id: ImageId, content_id: str) -
 
     Until its record says so, the content is kept as one that is aside: a record never names what is gone.
     """
+    copied = select(image_copies.c.backend_id).where(image_copies.c.image_id == image_id)
+    if connection.execute(copied).first() is not None:
+        raise InputError(f"image {image_id} lies on several backends: leave them one by one")
     size = connection.execute(select(contents.c.size).where(contents.c.content_id == content_id)).scalar_one()
     rows = connection.execute(select(content_hashes).where(content_hashes.c.content_id == content_id))
     hashes = {row.algo: row.value for row in rows}
-    connection.execute(delete(image_copies).where(image_copies.c.image_id == image_id))
     connection.execute(
         update(images)
         .where(images.c.id == image_id)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,21 @@ class Server:
             assert time.monotonic() < give_up_s, f"{found}, not {status}: {self.log.read_text()[-3000:]}"
             time.sleep(0.05)
 
+    def wait_for_answer(self) -> None:
+        """Return when it answers. Raises: AssertionError with the log of one that does not; it is killed."""
+        give_up_s = time.monotonic() + START_TIME_MAX_S
+        while True:
+            try:
+                if self.ask("GET", "/healthcheck").status == 200:
+                    return
+            except (OSError, HTTPException):
+                pass
+            if self.process.poll() is not None or time.monotonic() > give_up_s:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"the server does not answer: {self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
     def pids(self) -> list[int]:
         """Return the server's processes: it and its workers."""
         found, todo = [], [self.process.pid]
@@ -137,18 +152,8 @@ def start(repository: Path, log: Path, config: str = "", *options: str) -> Serve
     with log.open("wb") as output:
         process = subprocess.Popen([*command, *options], stdout=output, stderr=output, env=os.environ.copy())
     server = Server(process, port, log)
-    give_up_s = time.monotonic() + START_TIME_MAX_S
-    while True:
-        try:
-            if server.ask("GET", "/healthcheck").status == 200:
-                return server
-        except OSError:
-            pass
-        if process.poll() is not None or time.monotonic() > give_up_s:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the server does not answer: {log.read_text()[-3000:]}")
-        time.sleep(0.05)
+    server.wait_for_answer()
+    return server
 
 
 def read_answer(response: HTTPResponse) -> Answer:

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -187,11 +188,42 @@ def test_urls_are_not_logged(serve: Serve, source: Web) -> None:
     assert "verysecret" not in text
 
 
-def test_the_cache_leaves_them_alone(serve: Serve, source: Web) -> None:
-    """What lies elsewhere may change, so it is not cached; downloads are passed on, and asking for it is 400."""
+def test_the_cache_leaves_alone_what_may_change(serve: Serve, source: Web) -> None:
+    """Data of no known hash are not cached: downloads are passed on each time, and asking for it is 400."""
     server = serve(configured(source, '[cache]\nimage_cache_dir = "cache"\n'))
     image_id = located(server, source.url("/image"))
     assert server.download(image_id).data == DATA
     assert server.download(image_id, {"Range": "bytes=0-9"}).data == DATA[:10]
     assert server.ask("PUT", f"/v2/cache/{image_id}").status == 400
+    assert server.ask("GET", "/v2/cache").json() == {"cached_images": [], "queued_images": []}
+
+
+@pytest.mark.parametrize("way", ["download", "fetch"])
+def test_the_cache_keeps_what_has_a_hash(serve: Serve, source: Web, way: str) -> None:
+    """Data of a known hash are cached, and given when their server is gone; other bytes never get in."""
+    server = serve(configured(source, '[cache]\nimage_cache_dir = "cache"\n'))
+    source.pages["/kept"] = Page(DATA)
+    image_id = located(server, source.url("/kept"), validation_data=HASHES)
+
+    def fill() -> None:
+        if way == "download":
+            server.download(image_id)
+        else:
+            assert server.ask("PUT", f"/v2/cache/{image_id}").status == 202
+
+    source.pages["/kept"] = Page(DATA[::-1])
+    if way == "download":
+        assert len(_download(server, image_id)[1]) < len(DATA)
+        assert server.ask("GET", "/v2/cache").json()["cached_images"] == []
+    source.pages["/kept"] = Page(DATA)
+    fill()
+    give_up_s = time.monotonic() + 30
+    while not (cached := server.ask("GET", "/v2/cache").json()["cached_images"]):
+        assert time.monotonic() < give_up_s, server.log.read_text()[-3000:]
+        time.sleep(0.05)
+    assert [(one["image_id"], one["size"]) for one in cached] == [(image_id, len(DATA))]
+    source.pages["/kept"] = Page(status=500)
+    assert server.download(image_id).data == DATA
+    assert server.download(image_id, {"Range": "bytes=5-9"}).data == DATA[5:10]
+    assert server.ask("DELETE", f"/v2/images/{image_id}").status == 204
     assert server.ask("GET", "/v2/cache").json() == {"cached_images": [], "queued_images": []}

@@ -3,6 +3,8 @@
 import shutil
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,23 @@ def test_certificates_are_verified(certificate: Path, source: Web, monkeypatch: 
         assert fetched(fetcher(secure.port, Names(["127.0.0.1"])), url) == DATA
         with pytest.raises(FetchError):
             fetched(fetcher(secure.port, Names(["127.0.0.1"])), url.replace("images.", "other."))
+
+
+def test_a_stop_ends_what_waits(source: Web) -> None:
+    """A body that stands still is cut when the fetcher is stopped, and nothing is fetched after that."""
+    found = fetcher(source.port, Names(["127.0.0.1"], ["127.0.0.1"]))
+    url = source.url("/halting", "images.example")
+    with found.open(url) as body:
+        taken = 0
+        while taken < len(DATA) // 65536 * 65536:
+            taken += len(body.read(65536))
+        threading.Timer(0.2, found.stop).start()
+        began_s = time.monotonic()
+        with pytest.raises(FetchError):
+            body.read(65536)
+        assert time.monotonic() - began_s < 5
+    with pytest.raises(FetchError, match="stopped"):
+        fetched(found, url)
 
 
 def test_secrets_go_to_the_first_host_alone(source: Web) -> None:

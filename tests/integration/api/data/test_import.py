@@ -48,6 +48,7 @@ def source() -> Iterator[Web]:
             "/ring": Page(status=302, location="/ring"),
             "/slow": Page(DATA, drip_s=0.1),
             "/halting": Page(DATA, drip_s=-1),
+            "/endless": Page(DATA, announced=-1, drip_s=-1),
         }
         yield found
 
@@ -122,6 +123,16 @@ def test_staged_data_are_imported(server: Server) -> None:
         "backend": [None],
     }
     assert task["request_id"].startswith("req-")
+
+
+def test_what_is_taken_on_is_no_json(server: Server) -> None:
+    """The 202 of an import has an empty body, and no type that clients would read it by; a 204 has no type at all."""
+    image_id = server.create()
+    staged = stage(server, image_id)
+    taken = ask_import(server, image_id, {"name": "glance-direct"})
+    answers = [(one.status, one.data, one.headers.get("content-type")) for one in (staged, taken)]
+    assert answers == [(204, b"", None), (202, b"", "text/html; charset=UTF-8")]
+    assert ended(server, image_id)["status"] == "success"
 
 
 def test_what_is_staged_is_staged_once(server: Server) -> None:
@@ -363,13 +374,16 @@ def test_a_killed_worker_gives_its_import_back(serve: Serve, source: Web) -> Non
     assert tasks(served, image_id)[0]["status"] == "failure"
 
 
-def test_a_server_that_is_stopped_gives_back_what_it_has_not_finished(serve: Serve, source: Web) -> None:
-    """A stop in the middle of an import ends it at once: the image is queued before anybody asks again."""
+@pytest.mark.parametrize("path", ["/slow", "/halting", "/endless"])
+def test_a_server_that_is_stopped_gives_back_what_it_has_not_finished(serve: Serve, source: Web, path: str) -> None:
+    """A stop amid an import ends it at once, also one that waits: the image is queued before anybody asks."""
     served = serve(rules(source))
     image_id = served.create()
-    assert fetch(served, image_id, source.url("/slow")).status == 202
+    assert fetch(served, image_id, source.url(path)).status == 202
     served.wait_for_status(image_id, "importing")
+    began_s = time.monotonic()
     assert served.stop() == 0
+    assert time.monotonic() - began_s < 15
     again = serve(rules(source))
     assert server_says(again, image_id) == ("queued", "failure", "the server was stopped")
 

@@ -15,9 +15,9 @@ import pytest
 import casimg
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
-from tests.integration.api.data.locating import add, configured, locations, post
+from tests.integration.api.data.locating import add, configured, locations, patch, post
 from tests.integration.api.data.serving import Server, start
-from tests.integration.api.data.stores_serving import LOCK, ended, tasks
+from tests.integration.api.data.stores_serving import LOCK, ask_import, ended, make_repository, tasks
 from tests.integration.api.data.web import Page, Web, web
 
 DATA = bytes(mixed_bytes(1_200_000, 43))
@@ -378,3 +378,37 @@ def test_the_body_is_json(server: Server) -> None:
     image_id = server.create()
     for body in (b"null", b'"x"', json.dumps([{"url": "x"}]).encode(), b"\xff"):
         assert server.ask("POST", f"/v2/images/{image_id}/locations", body).status == 400
+
+
+def test_two_backends_and_a_web_server(tmp_path: Path, source: Web) -> None:
+    """An image on two backends and a web server leaves each of them, one by one, and is read from what is left."""
+    repository = make_repository(tmp_path, "spare")
+    methods = '[image_import]\nenabled_import_methods = ["glance-direct", "copy-image"]\n[store]\nmulti_store = true\n'
+    server = start(repository, tmp_path / "server.log", configured(source, methods))
+    try:
+        image_id = server.create()
+        assert server.upload(image_id, DATA).status == 204
+        assert ask_import(server, image_id, "copy-image", stores=["spare"]).status == 202
+        assert ended(server, image_id)["status"] == "success"
+        assert add(server, image_id, source.url("/image")).status == 200
+        image = server.show(image_id)
+        assert image["stores"] == "local,spare,http"
+        assert [one["metadata"]["store"] for one in image["locations"]] == ["local", "spare", "http"]
+        both = [{"op": "remove", "path": "/locations/0"}] * 2
+        assert patch(server, image_id, *both).status == 409
+        assert server.show(image_id)["stores"] == "local,spare,http"
+        assert patch(server, image_id, both[0]).status == 200
+        assert server.show(image_id)["stores"] == "spare,http"
+        assert server.download(image_id).data == DATA
+        assert server.ask("DELETE", f"/v2/stores/spare/{image_id}").status == 204
+        image = server.show(image_id)
+        assert (image["stores"], image["os_hash_value"]) == ("http", SHA512)
+        assert server.download(image_id).data == DATA
+        assert server.ask("DELETE", f"/v2/stores/http/{image_id}").status == 403
+        assert server.ask("DELETE", f"/v2/images/{image_id}").status == 204
+    finally:
+        server.stop()
+    with casimg.open(repository) as repo:
+        assert repo.check().problems == ()
+        for wiring in (repo._wiring.home, *repo._wiring.peers):
+            assert list(wiring.backend.list("records/")) == []
