@@ -78,6 +78,19 @@ def rss_anon(pid: int | str = "self") -> int:
     return _status_sizes(pid).get("RssAnon", 0)
 
 
+def memory_files_size(pid: int | str = "self") -> int:
+    """Return the bytes of memory that files without a name hold for a process (memfd); 0 when it is gone."""
+    found = {}
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if str(link.readlink()).startswith("/memfd:"):
+                about = link.stat()
+                found[about.st_ino] = about.st_blocks * 512
+    except OSError:
+        pass
+    return sum(found.values())
+
+
 def _status_sizes(pid: int | str) -> dict[str, int]:
     """Return the sizes in a process's status, bytes by the kernel's names; empty when it is gone."""
     lines = (line.split() for line in _lines(f"/proc/{pid}/status") if line.endswith(" kB"))

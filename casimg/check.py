@@ -9,15 +9,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 
 from casimg.assemble import Patience
-from casimg.catalog import STORED_STATUSES, ContentRow, ImageRow, MemberRow, PackRow, examine, packs, reading
+from casimg.catalog import STORED_STATUSES, ImageRow, PackRow, examine, packs, reading
 from casimg.catalog.members import members_of
 from casimg.catalog.schema import CLAIMED_STATUSES
 from casimg.errors import (
+    BackendUnavailableError,
     CasimgError,
     CatalogDamagedError,
     DamageError,
@@ -25,6 +24,7 @@ from casimg.errors import (
     InputError,
     NotFoundError,
 )
+from casimg.findings import Checked, Findings, here, label_of, labels_of
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Leaf
 from casimg.formats.pack import PackTrailer
@@ -37,6 +37,7 @@ from casimg.manifest.walk import node_ids
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, verify_pack
 from casimg.progress import Progress, ProgressCallback
+from casimg.records import differences
 from casimg.results.upkeep import CheckReport, Problem
 from casimg.sizes import parse_share
 from casimg.wiring import PACK_STATES_FINDABLE, Wiring
@@ -58,59 +59,42 @@ def check(
     return find_problems(wiring, read_data=read_data, subset=subset, progress=progress).report()
 
 
-@dataclass(slots=True)
-class Findings:
-    """What a check found, as its report tells it and as a repair needs it."""
-
-    begin_s: float
-    problems: list[Problem] = field(default_factory=list)
-    damaged: dict[int, PackRow] = field(default_factory=dict)
-    """Packs that some content may name and that are missing, damaged or on their way out."""
-    broken: set[ContentId] = field(default_factory=set)
-    """Contents with a node or chunk that none of their packs gives."""
-    unrecorded: list[ImageRow] = field(default_factory=list)
-    """Images whose record is missing or damaged."""
-    is_catalog_sound: bool = True
-    is_index_right: bool = True
-    pack_count: int = 0
-    image_count: int = 0
-    read_size: int = 0
-    stored_size: int = 0
-    verified_size: int = 0
-    oldest_verified_at: datetime | None = None
-
-    def report(self) -> CheckReport:
-        return CheckReport(
-            problems=tuple(self.problems),
-            pack_count=self.pack_count,
-            image_count=self.image_count,
-            read_size=self.read_size,
-            stored_size=self.stored_size,
-            verified_size=self.verified_size,
-            oldest_verified_at=self.oldest_verified_at,
-            duration_s=time.monotonic() - self.begin_s,
-        )
-
-
 def find_problems(
     wiring: Wiring, *, read_data: bool, subset: str | int | None, progress: ProgressCallback | None
-) -> Findings:
+) -> Checked:
     """As check; return also what a repair needs."""
     if subset is not None and not read_data:
         raise InputError("a subset says how much data to read: it needs read_data")
-    findings = Findings(time.monotonic())
+    checked = Checked(time.monotonic())
     try:
         for what in wiring.catalog.read(examine.integrity):
-            findings.is_catalog_sound = False
-            findings.problems.append(Problem("catalog", what))
-        _Check(wiring, findings).run(read_data, subset, progress)
-        if read_data and subset is None and not any(problem.lossy for problem in findings.problems):
+            checked.problems.append(Problem("catalog", what))
+        # Of all backends together, in the order of their last verification.
+        rows = [item.row for item in wiring.catalog.read(examine.verifications)]
+        whole = _chosen(rows, subset) if read_data else set()
+        for peer in wiring.peers:
+            findings = Findings(peer, [row for row in rows if row.backend_id == peer.backend_id])
+            checked.parts.append(findings)
+            try:
+                _Check(peer, findings).run(whole, progress)
+            except BackendUnavailableError as error:
+                if len(wiring.peers) == 1:
+                    raise
+                findings.is_reached = False
+                what = f"{error}; what lies there was not checked"
+                findings.problem("backend-unreachable", what, _labels_on(peer))
+        if read_data and subset is None and not any(problem.lossy for problem in checked.all_problems()):
             against = release_latch(wiring)
-            findings.problems += [] if against is None else [against]
+            checked.problems += [] if against is None else [against]
     except CatalogDamagedError as error:
-        findings.is_catalog_sound = False
-        findings.problems.append(Problem("catalog", str(error)))
-    return findings
+        checked.problems.append(Problem("catalog", str(error)))
+    return checked
+
+
+def _labels_on(wiring: Wiring) -> tuple[str, ...]:
+    """Return the names of the images that lie on one backend alone."""
+    on_it = [here(image, wiring) for image in wiring.catalog.images()]
+    return tuple(label_of(image) for image in on_it if image is not None and len(image.stores) == 1)
 
 
 class _Check:
@@ -124,12 +108,10 @@ class _Check:
         self._walked: dict[NodeId, frozenset[int]] = {}
         self._pack_sets: dict[frozenset[int], frozenset[int]] = {}
         self._done_size = 0
-        self._verifications = partial(examine.verifications, backend_id=wiring.backend_id)
 
-    def run(self, read_data: bool, subset: str | int | None, progress: ProgressCallback | None) -> None:
-        catalog, findings = self._wiring.catalog, self._findings
-        rows = [item.row for item in catalog.read(self._verifications)]
-        whole = _chosen(rows, subset) if read_data else set()
+    def run(self, whole: Collection[int], progress: ProgressCallback | None) -> None:
+        """Check what lies on one backend; packs numbered in `whole` are read."""
+        catalog, rows = self._wiring.catalog, self._findings.rows
         absent = self.compare_objects(rows)
         for row in sorted(rows, key=lambda row: row.pack_no):
             if row.pack_no in absent:
@@ -143,25 +125,17 @@ class _Check:
                 progress(Progress("check", self._done_size, sum(row.size for row in rows)))
         self.find_gone_packs()
         self.compare_records()
-        here = (None, self._wiring.backend_id)
-        images = [row for row in catalog.images() if row.content_id and row.backend_id in here]
-        for image in images:
-            self.walk_image(image)
-            self.read_record(image)
+        for found in catalog.images():
+            image = here(found, self._wiring)
+            if image is not None:
+                self._findings.images.add(image.id)
+                if image.content_id is not None:  # data elsewhere are not casimg's to check
+                    self.walk_image(image)
+                self.read_record(image)
         if not self._finder.is_index_right:
-            findings.is_index_right = False
+            self._findings.is_index_right = False
             what = "the index contradicts the entry lists of packs; it is a cache: `casimg index rebuild` makes it anew"
-            findings.problems.append(Problem("index-wrong", what, lossy=False))
-        findings.pack_count, findings.image_count = len(rows), len(images)
-        self._sum_verified()
-
-    def _sum_verified(self) -> None:
-        findings = self._findings
-        found = self._wiring.catalog.read(self._verifications)
-        verified = [(item.verified_at, item.row.size) for item in found if item.verified_at is not None]
-        findings.stored_size = sum(item.row.size for item in found)
-        findings.verified_size = sum(size for _, size in verified)
-        findings.oldest_verified_at = min((at for at, _ in verified), default=None)
+            self._findings.problem("index-wrong", what, lossy=False)
 
     # Packs
 
@@ -184,7 +158,7 @@ class _Check:
             if pack_id is None or pack_id not in states:
                 why = "is in no row of the catalog: an unfinished write, or a lost catalog"
                 what = f"{key} ({objects[key]} bytes) {why}"
-                self._findings.problems.append(Problem("object-unknown", what, lossy=False))
+                self._findings.problem("object-unknown", what, lossy=False)
         return absent
 
     def read_trailer(self, row: PackRow) -> None:
@@ -222,11 +196,13 @@ class _Check:
     def find_gone_packs(self) -> None:
         """Report packs that complete contents name although they are on their way out, which must never be."""
         for pack_no, (state, content_ids) in self._wiring.catalog.read(examine.gone_packs).items():
-            for row in self._wiring.catalog.packs([pack_no]):
-                self._findings.damaged[pack_no] = row
+            rows = self._wiring.catalog.packs([pack_no])
+            if self._wiring is not self._wiring.peer(rows[0].backend_id if rows else None):
+                continue
+            self._findings.damaged.update((row.pack_no, row) for row in rows)
             labels = tuple(label for content_id in content_ids for label in labels_of(self._wiring, content_id))
             what = f"pack number {pack_no} is {state} in the catalog, and contents name it"
-            self._findings.problems.append(Problem("pack-gone", what, labels))
+            self._findings.problem("pack-gone", what, labels)
 
     def _damaged(self, kind: str, row: PackRow, why: str) -> None:
         """Report a damaged pack and let no writer rely on it; not one that a collection took meanwhile."""
@@ -237,7 +213,7 @@ class _Check:
         self._note(partial(packs.mark_damaged, pack_no=row.pack_no))
         images = tuple(label_of(image) for image in catalog.images_of_packs([row.pack_no]))
         what = f"{pack_key(PackId(row.pack_id))}: {why}"
-        self._findings.problems.append(Problem(kind, what, images, lossy=bool(images)))
+        self._findings.problem(kind, what, images, lossy=bool(images))
 
     def _note(self, work: "partial[None]") -> None:
         try:
@@ -255,7 +231,7 @@ class _Check:
             if rows is None:
                 if self._is_active(image):
                     what = f"image {image.id} names content {content_id}, which has no complete row"
-                    self._findings.problems.append(Problem("catalog", what, (label_of(image),)))
+                    self._findings.problem("catalog", what, (label_of(image),))
                 return
             problems, not_indexed = self._walk(image, content_id, rows)
             if not problems and not not_indexed:
@@ -263,7 +239,8 @@ class _Check:
             fresh = self._rows_of(content_id)
             if fresh == rows:
                 if self._is_active(image):
-                    self._findings.problems += problems
+                    for problem in problems:
+                        self._findings.problem(problem.kind, problem.what, problem.images)
                     if any(problem.kind in ("node-damaged", "chunk-lost") for problem in problems):
                         self._findings.broken.add(content_id)
                     self._finder.is_index_right &= not not_indexed
@@ -339,7 +316,8 @@ class _Check:
 
     def _is_active(self, image: ImageRow) -> bool:
         try:
-            return self._wiring.catalog.image(image.id).status in STORED_STATUSES
+            now = here(self._wiring.catalog.image(image.id), self._wiring)
+            return now is not None and now.status in STORED_STATUSES
         except ImageNotFoundError:
             return False
 
@@ -353,27 +331,27 @@ class _Check:
             status = "unknown" if record is None else statuses.get(record[0], ("unknown",))[0]
             if status in ("unknown", "queued", *CLAIMED_STATUSES):
                 what = f"{key} is of an image that is {status} here: an unfinished write, or a lost catalog"
-                self._findings.problems.append(Problem("record-unknown", what, lossy=False))
+                self._findings.problem("record-unknown", what, lossy=False)
 
     def read_record(self, image: ImageRow) -> None:
         """Check the record that `recover` would need, and the catalog against it."""
         for _ in range(_RECORD_TRY_COUNT_MAX):
             try:
                 problem = self._record_problem(image)
-                now = image if problem is None else self._wiring.catalog.image(image.id)
+                now = image if problem is None else here(self._wiring.catalog.image(image.id), self._wiring)
             except ImageNotFoundError:
                 return
-            if problem is None or now.status not in STORED_STATUSES:
+            if problem is None or now is None or now.status not in STORED_STATUSES:
                 return
             if now == image:
-                self._findings.problems.append(problem)
+                self._findings.problem(problem.kind, problem.what, problem.images)
                 if problem.kind != "record-differs":
                     self._findings.unrecorded.append(image)
                 return
             image = now
 
     def _record_problem(self, image: ImageRow) -> Problem | None:
-        if image.session_id is None or image.content_id is None:
+        if image.session_id is None:
             return None
         catalog = self._wiring.catalog
         key = record_key(image.id, image.session_id)
@@ -387,7 +365,8 @@ class _Check:
             return Problem(kind, what, (label_of(image),))
         try:
             members = catalog.read(partial(members_of, image_id=image.id))
-            fields = differences(record, image, catalog.content(image.content_id), members)
+            content = None if image.content_id is None else catalog.content(image.content_id)
+            fields = differences(record, image, content, members)
         except CatalogDamagedError:
             return None  # gone meanwhile, or told by the walk
         if not fields or catalog.read(partial(examine.is_behind, image_id=image.id)):
@@ -454,46 +433,3 @@ def read_record(wiring: Wiring, key: str) -> ImageRecord:
     if size > RECORD_SIZE_MAX:
         raise FormatDamage("it is larger than a record can be")
     return decode_record(wiring.backend.get_range(key, 0, size))
-
-
-def differences(
-    record: ImageRecord, image: ImageRow, content: ContentRow, members: Iterable[MemberRow] = ()
-) -> list[str]:
-    """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
-    pairs: list[tuple[str, object, object]] = [
-        (name, getattr(record, name), getattr(image, name))
-        for name in (
-            *("name", "status", "disk_format", "container_format", "owner", "visibility", "protected", "hidden"),
-            *("min_disk", "min_ram", "virtual_size", "tags"),
-        )
-    ]
-    pairs += [
-        ("parent_id", record.parent_id, image.parent_id),
-        ("content_id", record.content.content_id, content.content_id),
-        ("properties", dict(record.properties), dict(image.properties)),
-        (
-            "members",
-            {item.member: item.status for item in record.members},
-            {item.member: item.status for item in members},
-        ),
-        ("size", record.content.size, content.size or 0),
-        ("hole_size", record.content.hole_size, content.hole_size),
-        (
-            "trees",
-            {(tree.role, tree.root, tree.size) for tree in record.content.trees},
-            {(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in content.trees},
-        ),
-        ("hashes", dict(record.content.hashes), dict(content.hashes)),
-    ]
-    return [name for name, recorded, cataloged in pairs if recorded != cataloged]
-
-
-def labels_of(wiring: Wiring, content_id: ContentId) -> list[str]:
-    """Return how reports name the active images of a content."""
-    ids = wiring.catalog.read(partial(examine.image_ids_of, content_id=content_id))
-    return [label_of(wiring.catalog.image(image_id)) for image_id in ids]
-
-
-def label_of(image: ImageRow) -> str:
-    """Return how reports name an image."""
-    return f"{image.name or '-'} ({image.id})"

@@ -1,10 +1,12 @@
 """What is said of an image before it has data, and what of it a database can keep. Pure but for its errors."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from casimg.catalog.edits import UNSET, Edit
+from casimg.catalog.locations import Located
 from casimg.catalog.query import is_text
 from casimg.choices import VISIBILITIES
 from casimg.errors import InputError
@@ -14,6 +16,8 @@ TEXT_COUNT_MAX: Final = 255
 _FORMAT_COUNT_MAX: Final = 20
 ID_COUNT_MAX: Final = 36
 _VALUE_SIZE_MAX: Final = 65_535  # what MariaDB keeps in a TEXT
+_URL_COUNT_MAX: Final = 8192
+_SIZE_MAX: Final = 2**63 - 1
 _NUMBER_MAX: Final = 2**31 - 1  # Glance's, which is an INTEGER of SQL
 
 
@@ -109,3 +113,26 @@ def check_edit(edit: Edit) -> None:
     """Raise InputError for what a column cannot hold."""
     given = {name: getattr(edit, name) for name in (*_CHECKS, "tags", "properties")}
     _check({name: value for name, value in given.items() if value is not UNSET})
+    if edit.located is not UNSET:
+        check_located(edit.located)
+
+
+def check_located(located: Located) -> None:
+    """Raise InputError for locations that a column cannot hold."""
+    for one in located.locations:
+        check_text("URL of a location", one.url, _URL_COUNT_MAX, least=1)
+        try:
+            text = json.dumps(one.metadata, allow_nan=False)
+        except (TypeError, ValueError):
+            raise InputError("the metadata of a location must be a JSON object") from None
+        if not isinstance(one.metadata, Mapping) or len(text) > _VALUE_SIZE_MAX:
+            raise InputError(f"the metadata of a location must be a JSON object of at most {_VALUE_SIZE_MAX} bytes")
+    for what, value, count_max in (
+        ("algorithm of a hash", located.hash_algo, 64),
+        ("hash", located.hash_value, 128),
+        ("checksum", located.checksum, 32),
+    ):
+        _check_optional(what, value, count_max)
+    size = located.size
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _SIZE_MAX):
+        raise InputError(f"the size of data elsewhere must be a number from 1 to {_SIZE_MAX}, not {size!r}")

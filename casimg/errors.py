@@ -163,6 +163,14 @@ class BadStatusError(ConflictError):
         super().__init__(f"image {image_id} is {status}: {what}")
 
 
+class DataElsewhereError(ConflictError):
+    """Something was asked of an image's data that only the repository's own can do."""
+
+    def __init__(self, image_id: str) -> None:
+        self.image_id = image_id
+        super().__init__(f"the data of image {image_id} lie elsewhere, at a location that clients gave; none are here")
+
+
 class NotQueuedError(BadStatusError):
     """Data can be given to a queued image only: this one has them, or another upload is at work."""
 

@@ -14,6 +14,8 @@ from casimg.images import image_of
 from casimg.leasing import leased_reader
 from casimg.results.comparing import DiffReport
 from casimg.results.figures import ImageUsage, ProjectUsage, Stats
+from casimg.results.upkeep import UpkeepState
+from casimg.upkeep import GcRules, Upkeep
 from casimg.wiring import Wiring
 
 
@@ -27,6 +29,10 @@ class Figures:
         """Return the figures of the repository. Cost: the catalog alone."""
         self._wiring.check_open()
         return usage.stats(self._wiring, None, None)
+
+    def upkeep(self, rules: GcRules | None = None) -> UpkeepState:
+        """Return the last collection, how much room there is and, by the rules of a server, what is next."""
+        return Upkeep(self._wiring).state(rules)
 
     def usages(self) -> tuple[ImageUsage, ...]:
         """Return how each image with data uses the repository, oldest first. Cost: the manifests of all images."""

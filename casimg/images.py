@@ -25,6 +25,7 @@ def image_of(row: ImageRow) -> Image:
         deleted_at=row.deleted_at,
         properties=dict(row.properties),
         stores=row.stores,
+        locations=tuple(one.url for one in row.locations),
     )
 
 

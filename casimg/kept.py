@@ -84,7 +84,7 @@ class KeptSegment:
 class KeptSegments:
     """Verified segments in memory. Threads: any. Fork: a child needs its own.
 
-    Memory is shared anonymous memory (`RssShmem`), 4 MiB for each segment.
+    Memory is a file without a name (`memfd`), 4 MiB for each segment.
 
     Args:
         size_max: bytes; less than a segment keeps nothing.
@@ -118,6 +118,16 @@ class KeptSegments:
         """Bytes of memory that the kept segments take."""
         return len(self._segments) * self._slot_size
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._slot_count > 0
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether there is room, so that what is offered will be kept."""
+        return len(self._segments) < self._slot_count and not self._is_short
+
     def find(self, leaf: NodeId) -> KeptSegment | None:
         """Return a segment; None when it is not kept."""
         if not self._slot_count:
@@ -131,41 +141,44 @@ class KeptSegments:
         del gone  # not under the lock: what goes with the last of its views takes time
         return found
 
-    def offer(self, leaf: NodeId, plain: memoryview, *, only_free: bool = False) -> bool:
+    def peek(self, leaf: NodeId) -> KeptSegment | None:
+        """Return a segment as `find` does, without counting that it was asked for."""
+        with self._lock:
+            return self._segments.get(leaf)
+
+    def offer(self, leaf: NodeId, plain: memoryview, *, only_free: bool = False) -> KeptSegment | None:
         """Keep a copy of a segment, all of which was verified, if there is room or it is asked for more than others.
 
         Args:
             only_free: drive nothing out for it.
-        Returns: whether it is kept. Cost: one copy, and once the memory for it.
+        Returns: it, if it is kept. Cost: one copy, and once the memory for it.
         """
         if not self._slot_count:
-            return False
+            return None
         with self._lock:
-            if leaf in self._segments:
-                return True
-            gone = self._make_room(leaf, only_free=only_free)
-        if gone is None:
-            return False
-        del gone
+            found = self._segments.get(leaf)
+            gone = self._make_room(leaf, only_free=only_free) if found is None else []
+        if found is not None or gone is None:
+            return found
+        gone.clear()
         arena = self._arena
         try:
             slot = None if arena is None else arena.free.popleft()
         except IndexError:  # what was driven out is still on its way to somebody
-            return False
+            return None
         if arena is None or slot is None:
-            return False
+            return None
         try:
             view = arena.write(slot, plain)
         except OSError:
             self._is_short = True
             arena.give_back(slot)
             arena.free.append(slot)
-            return False
+            return None
         made = KeptSegment(arena, slot, view)
         with self._lock:
-            if arena is self._arena:
-                self._segments.setdefault(leaf, made)  # another thread may have been at it too
-        return True
+            # Another thread may have been at it too.
+            return self._segments.setdefault(leaf, made) if arena is self._arena else None
 
     def resize(self, size_max: int) -> None:
         """Forget everything, and keep at most so many bytes from now on, of those that the machine has."""
@@ -232,15 +245,33 @@ def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"
         lines = (line.split() for line in (proc / "meminfo").read_text().splitlines())
         found = {line[0]: int(line[1]) << 10 for line in lines if len(line) > 1}
         free, whole = found["MemAvailable:"], found["MemTotal:"]
+        groups = (proc / "self/cgroup").read_text().splitlines()
     except (OSError, ValueError, KeyError):
         return 0, 0
+    for number, controllers, path in (group.split(":", 2) for group in groups):
+        if number == "0":
+            limit = _group_memory(cgroup / path.lstrip("/"), "memory.max", "memory.current", "")
+        elif controllers == "memory":  # of an older kernel, or an older configuration
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+            # In a container its own group is the root of what is mounted.
+            limit = _group_memory(cgroup / "memory" / path.lstrip("/"), *files) or _group_memory(
+                cgroup / "memory", *files
+            )
+        else:
+            continue
+        if limit is not None:
+            free, whole = min(free, limit[0]), min(whole, limit[1])
+    return free, whole
+
+
+def _group_memory(group: Path, limit_name: str, used_name: str, prefix: str) -> tuple[int, int] | None:
+    """Return what a control group may still take and its limit; None when there is none."""
     try:
-        own = cgroup / (proc / "self/cgroup").read_text().strip().rpartition("::/")[2]
-        limit = int((own / "memory.max").read_text())
-        used = int((own / "memory.current").read_text())
-        counts = dict(line.split() for line in (own / "memory.stat").read_text().splitlines())
+        limit = int((group / limit_name).read_text())
+        used = int((group / used_name).read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         # What is cached of files goes first.
-        used -= int(counts["inactive_file"]) + int(counts["active_file"])
-    except (OSError, ValueError, KeyError):  # no limit, or an old kernel
-        return free, whole
-    return min(free, limit - used), min(whole, limit)
+        used -= int(counts[f"{prefix}inactive_file"]) + int(counts[f"{prefix}active_file"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return limit - used, limit

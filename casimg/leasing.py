@@ -17,7 +17,14 @@ from sqlalchemy import Connection
 
 from casimg.assemble import ContentReader
 from casimg.catalog import STORED_STATUSES, Catalog, ImageRow, reading
-from casimg.errors import BackendUnavailableError, CasimgError, DamageError, ImageNotFoundError, NotFoundError
+from casimg.errors import (
+    BackendUnavailableError,
+    CasimgError,
+    DamageError,
+    DataElsewhereError,
+    ImageNotFoundError,
+    NotFoundError,
+)
 from casimg.ids import ContentId, ImageId
 from casimg.wiring import Wiring
 
@@ -143,7 +150,7 @@ def open_leased(wiring: Wiring, image: ImageRow, stores: Sequence[str] = ()) -> 
 
     Args:
         stores: backends in the order in which they shall be tried, before all others; names without a copy say nothing.
-    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile.
+    Raises: ImageNotFoundError when the image is not stored or its content went meanwhile, DataElsewhereError.
     """
 
     def open_one(content_id: ContentId, twins: Sequence[ContentId]) -> tuple[ContentReader, ReadLease]:
@@ -190,6 +197,8 @@ def contents_of(image: ImageRow, stores: Sequence[str] = ()) -> list[ContentId]:
 
 
 def _open(wiring: Wiring, image: ImageRow, stores: Sequence[str], open_one: _OpenOne[L]) -> tuple[ContentReader, L]:
+    if image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     try:
         return _open_first(image, stores, open_one)
     except ImageNotFoundError:

@@ -3,6 +3,8 @@
 One stream alone uses all cores and as many buffers as keep them busy. A thousand use the same cores, and each may hold
 one buffer whatever the others do: so what the process takes grows by a segment for each, not by a pipeline, and slow
 ones do not slow down a fast one.
+
+Of many that want the same image at the same time one reads each segment, and the others wait for it.
 """
 
 import threading
@@ -11,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from casimg.constants import SEGMENT_SIZE
-from casimg.kept import KeptSegments
+from casimg.ids import NodeId
+from casimg.kept import KeptSegment, KeptSegments
 
 EXTRA_COUNT: Final = 16
 """Buffers beside the first of each stream: 64 MiB, twice what one stream of eight threads is ahead by."""
@@ -34,6 +37,7 @@ class ReadAhead:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="casimg-stream")
         self._lock = threading.Lock()
         self._free: list[bytearray] = []
+        self._led: dict[NodeId, Future[KeptSegment | None]] = {}
 
     def take(self, own_count: int) -> bytearray | None:
         """Return a buffer of any content; None when it would be an extra one and there are no more.
@@ -58,9 +62,37 @@ class ReadAhead:
             if len(self._free) < self.threads + 2:
                 self._free.append(buffer)
 
-    def submit(self, job: Callable[[], None]) -> "Future[None]":
+    def submit(self, job: "Callable[[], KeptSegment | None]") -> "Future[KeptSegment | None]":
         """Run a job on one of the threads."""
         return self._pool.submit(job)
+
+    def join(
+        self, leaf: NodeId, job: "Callable[[], KeptSegment | None]"
+    ) -> "tuple[KeptSegment | Future[KeptSegment | None], bool]":
+        """Return a segment that is kept by now, or who reads it, and whether that is somebody else.
+
+        Args:
+            job: reads all of the segment and has it kept; run when nobody else is at it.
+        """
+        with self._lock:
+            other = self._led.get(leaf)
+            if other is not None:
+                return other, True
+            # Who was at it has had it kept before it was taken from here.
+            kept = self.kept.peek(leaf)
+            if kept is not None:
+                return kept, True
+            future = self._pool.submit(job)
+            if not self.kept.is_filling:
+                return future, False
+            self._led[leaf] = future
+        future.add_done_callback(lambda done: self._end_lead(leaf, done))
+        return future, False
+
+    def _end_lead(self, leaf: NodeId, future: "Future[KeptSegment | None]") -> None:
+        with self._lock:
+            if self._led.get(leaf) is future:
+                del self._led[leaf]
 
     def close(self) -> None:
         """End the threads; jobs not begun are dropped, and streams that wait for them end with an error."""

@@ -19,7 +19,7 @@ from casimg.catalog import outbox as outbox_rows
 from casimg.catalog.changes import ImageBehind, OutdatedRecordError, image_behind, written
 from casimg.catalog.copies import record_places
 from casimg.errors import CasimgError, CatalogBusyError, TryAgainError
-from casimg.formats.record import ContentRecord, ImageRecord, MemberRecord, TreeRecord, encode_record
+from casimg.formats.record import ContentRecord, ImageRecord, LocationRecord, MemberRecord, TreeRecord, encode_record
 from casimg.ids import ImageId, SessionId
 from casimg.pack.keys import RECORD_PREFIX, record_key
 from casimg.wiring import Wiring
@@ -32,11 +32,15 @@ def put_record(
     wiring: Wiring,
     session_id: SessionId,
     image: NewImage | ImageRow,
-    content: NewContent | ContentRow,
+    content: NewContent | ContentRow | None,
     packs: Iterable[PackRow],
     members: Iterable[MemberRow] = (),
 ) -> None:
-    """Put what `recover` needs to know of an image, before the commit that makes it true."""
+    """Put what `recover` needs to know of an image, before the commit that makes it true.
+
+    Args:
+        content: None for an image whose data lie elsewhere alone.
+    """
     row = image if isinstance(image, ImageRow) else None
     created_at = datetime.now(UTC) if image.created_at is None else image.created_at
     record = ImageRecord(
@@ -54,17 +58,7 @@ def put_record(
         updated_at=(created_at if row is None else row.updated_at).isoformat(),
         revision=0 if row is None else row.revision,
         properties=dict(image.properties),
-        content=ContentRecord(
-            content_id=content.content_id,
-            size=content.size or 0,
-            hole_size=content.hole_size,
-            trees=tuple(
-                TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size)
-                for tree in content.trees
-            ),
-            pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
-            hashes=dict(content.hashes),
-        ),
+        content=_elsewhere(row) if content is None else _content(content, packs),
         tags=tuple(sorted(set(image.tags))),
         hidden=image.hidden,
         min_disk=image.min_disk,
@@ -74,9 +68,67 @@ def put_record(
             MemberRecord(item.member, item.status, item.created_at.isoformat(), item.updated_at.isoformat())
             for item in sorted(members, key=lambda item: item.member)
         ),
+        locations=tuple(LocationRecord(one.url, one.metadata) for one in (() if row is None else row.locations)),
     )
     data = encode_record(record)
     wiring.backend.put(record_key(image.id, session_id), BytesIO(data), len(data))
+
+
+def _content(content: NewContent | ContentRow, packs: Iterable[PackRow]) -> ContentRecord:
+    return ContentRecord(
+        content_id=content.content_id,
+        size=content.size or 0,
+        hole_size=content.hole_size,
+        trees=tuple(
+            TreeRecord(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in content.trees
+        ),
+        pack_ids=tuple(sorted(row.pack_id.hex() for row in packs)),
+        hashes=dict(content.hashes),
+    )
+
+
+def _elsewhere(row: ImageRow | None) -> ContentRecord:
+    if row is None or not row.locations:
+        raise ValueError("an image without a content has locations")
+    return ContentRecord("", row.size or 0, 0, (), (), dict(row.hashes))
+
+
+def differences(
+    record: ImageRecord, image: ImageRow, content: ContentRow | None, members: Iterable[MemberRow] = ()
+) -> list[str]:
+    """Return the names of the fields in which record and catalog differ; packs may differ after a repack."""
+    trees = () if content is None else content.trees
+    pairs: list[tuple[str, object, object]] = [
+        (name, getattr(record, name), getattr(image, name))
+        for name in (
+            *("name", "status", "disk_format", "container_format", "owner", "visibility", "protected", "hidden"),
+            *("min_disk", "min_ram", "virtual_size", "tags"),
+        )
+    ]
+    pairs += [
+        ("parent_id", record.parent_id, image.parent_id),
+        ("content_id", record.content.content_id, image.content_id or ""),
+        (
+            "locations",
+            [(one.url, one.metadata) for one in record.locations],
+            [(one.url, one.metadata) for one in image.locations],
+        ),
+        ("properties", dict(record.properties), dict(image.properties)),
+        (
+            "members",
+            {item.member: item.status for item in record.members},
+            {item.member: item.status for item in members},
+        ),
+        ("size", record.content.size, image.size or 0),
+        ("hole_size", record.content.hole_size, image.hole_size),
+        (
+            "trees",
+            {(tree.role, tree.root, tree.size) for tree in record.content.trees},
+            {(tree.role, None if tree.root is None else tree.root.hex(), tree.size) for tree in trees},
+        ),
+        ("hashes", dict(record.content.hashes), dict(image.hashes)),
+    ]
+    return [name for name, recorded, cataloged in pairs if recorded != cataloged]
 
 
 def remove_records(wiring: Wiring, image_id: ImageId) -> None:
@@ -111,7 +163,7 @@ def flush_record(wiring: Wiring, image_id: ImageId) -> None:
         behind = wiring.catalog.transaction(partial(image_behind, image_id=image_id))
         if behind is None:
             return
-        if behind.content is None:
+        if not behind.has_record:
             remove_records(wiring, image_id)
             wiring.catalog.transaction(partial(outbox_rows.forget_changes, image_id=image_id, seq=behind.seq))
             return
@@ -125,16 +177,22 @@ class _Place:
     """A record to put: where, of which content, and whose it follows."""
 
     wiring: Wiring
-    content: ContentRow
+    content: ContentRow | None
     packs: tuple[PackRow, ...]
-    session_id: SessionId
+    session_id: SessionId | None
+
+    @property
+    def backend_id(self) -> int | None:
+        """Where the content lies; None of data that lie elsewhere."""
+        return None if self.content is None else self.content.backend_id
 
 
 def _places(wiring: Wiring, behind: ImageBehind) -> list[_Place]:
     image, content = behind.image, behind.content
-    if image is None or content is None or image.session_id is None:
+    if image is None:
         raise ValueError("only a stored image has a record")
-    found = [_Place(wiring.peer(content.backend_id), content, behind.packs, image.session_id)]
+    where = wiring.home if content is None else wiring.peer(content.backend_id)
+    found = [_Place(where, content, behind.packs, image.session_id)]
     for copy, (of_copy, packs) in zip(image.copies, behind.copies, strict=True):
         found.append(_Place(wiring.peer(copy.backend_id), of_copy, packs, copy.session_id))
     return found
@@ -145,6 +203,7 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
     image, places = behind.image, _places(wiring, behind)
     if image is None:
         raise ValueError("only a stored image has a record")
+    left = [wiring.peer(place) for place in wiring.catalog.read(partial(record_places, image_id=image.id))]
     session_id = wiring.catalog.open_session("repair").session_id
     put: list[_Place] = []
     failure: CasimgError | None = None
@@ -157,7 +216,7 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
                 failure = failure or error
         if failure is not None and not put:
             raise failure
-        backend_ids = {place.content.backend_id for place in put}
+        backend_ids = {place.backend_id for place in put}
         try:
             wiring.catalog.transaction(lambda connection: written(connection, session_id, behind, backend_ids))
         except TryAgainError:
@@ -174,10 +233,18 @@ def _put_anew(wiring: Wiring, behind: ImageBehind) -> bool:
         raise
     _log.info("record.put image=%s revision=%d session=%s", image.id, image.revision, session_id)
     for place in put:
-        try:
-            place.wiring.backend.delete(record_key(image.id, place.session_id))
-        except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
-            _log.warning("record.old_stays image=%s session=%s why=%s", image.id, place.session_id, error)
+        if place.session_id is not None:
+            _remove_old(place.wiring, image.id, place.session_id)
+    if image.content_id is None and image.session_id is not None:  # its own data may have lain anywhere
+        for old in left:
+            _remove_old(old, image.id, image.session_id)
     if failure is not None:
         raise failure
     return True
+
+
+def _remove_old(wiring: Wiring, image_id: ImageId, session_id: SessionId) -> None:
+    try:
+        wiring.backend.delete(record_key(image_id, session_id))
+    except CasimgError as error:  # the old record has the smaller revision, and gc sweeps it
+        _log.warning("record.old_stays image=%s session=%s why=%s", image_id, session_id, error)

@@ -1,4 +1,4 @@
-"""From a backend alone to catalog and index: packs, then images, then what they are made of.
+"""From a backend alone to catalog and index: packs, records, contents; `rejoining` makes images of them.
 
 In goes a wiring whose catalog is new, empty and not yet one (`Catalog.create(.., unfinished=True)`), out come its rows
 and the index. Nothing on the backend is changed, whatever is found: what cannot be used is reported.
@@ -20,8 +20,9 @@ from functools import partial
 from typing import Final
 
 from casimg.assemble import ContentReader, PackRef
-from casimg.catalog import STORED_STATUSES, MemberRow, NewContent, NewImage, NewPack, TreeRow
+from casimg.catalog import STORED_STATUSES, Location, MemberRow, NewContent, NewImage, NewPack, TreeRow
 from casimg.catalog import recover as rows
+from casimg.catalog.locations import Located
 from casimg.constants import DOMAIN_DEFAULT, NODE_RADIX
 from casimg.errors import CatalogBusyError, DamageError, NotFoundError, ObjectNotFoundError, RecordDamagedError
 from casimg.formats.damage import FormatDamage
@@ -34,7 +35,7 @@ from casimg.formats.pack import (
     trailer_size,
 )
 from casimg.formats.record import RECORD_SIZE_MAX, ImageRecord, decode_record
-from casimg.ids import ContentId, ImageId, NodeId, PackId, SessionId, new_session_id
+from casimg.ids import ContentId, ImageId, NodeId, PackId, SessionId
 from casimg.manifest.walk import Tree, load_inner, load_leaf
 from casimg.pack.keys import PACK_PREFIX, RECORD_PREFIX, pack_id_of_key, pack_key, record_key, record_of_key
 from casimg.pack.reader import read_trailer, salvage
@@ -59,46 +60,52 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class FoundRecord:
     """The best record of an image so far."""
 
     session_id: SessionId
     revision: int
     created_at: datetime
     content_id: ContentId
+    """Empty for an image whose data lie elsewhere alone; whether they still do is not looked at."""
 
 
-def rebuild(wiring: Wiring, progress: ProgressCallback | None) -> Rebuilt:
-    """Fill the new catalog and the index from what is on the backend; `rows.finish` is left to the caller.
+@dataclass(frozen=True, slots=True)
+class FoundContent:
+    """What was found of a content: what it must be equal to, how much of it is missing, and whose it is."""
 
-    Raises: BackendUnavailableError, CatalogBusyError, NoSpaceError; then begin again with an empty catalog.
+    size: int | None
+    trees: tuple[TreeRow, ...]
+    missing_count: int
+    missing_first: bytes
+    labels: tuple[str, ...]
+
+
+class BackendRebuild:
+    """What lies on one backend: packs, the records of images, contents.
+
+    Attributes:
+        records: of each image the best record that can be read.
+        unread: images of which some record cannot be read.
+        contents: what was entered of contents.
     """
-    run = _Rebuild(wiring, progress)
-    run.take_packs()
-    run.take_records()
-    run.take_contents()
-    run.check_packs_stayed()
-    return run.done
 
-
-class _Rebuild:
-    def __init__(self, wiring: Wiring, progress: ProgressCallback | None) -> None:
-        self._wiring = wiring
+    def __init__(self, wiring: Wiring, session_id: SessionId, done: Rebuilt, progress: ProgressCallback | None) -> None:
+        self.wiring = wiring
+        self.records: dict[ImageId, FoundRecord] = {}
+        self.unread: set[ImageId] = set()
+        self.contents: dict[ContentId, FoundContent] = {}
         self._progress = progress
-        self._session_id = new_session_id()
+        self._session_id = session_id
         self._packs: dict[int, PackRef] = {}
         self._numbers: dict[PackId, int] = {}
-        self._records: dict[ImageId, _Record] = {}
-        self.done = Rebuilt()
-        wiring.catalog.transaction(
-            partial(rows.insert_ended_session, session_id=self._session_id, kind="repair", opened_at=None)
-        )
+        self._done = done
 
     # Packs
 
     def take_packs(self) -> None:
         """Enter every pack of which something can be used, and index its chunks."""
-        found = sorted((item.key, item.size) for item in self._wiring.backend.list(PACK_PREFIX))
+        found = sorted((item.key, item.size) for item in self.wiring.backend.list(PACK_PREFIX))
         batch: list[tuple[NewPack, PackTrailer, bool]] = []
         entries = 0
         for number, (key, size) in enumerate(found, 1):
@@ -116,7 +123,7 @@ class _Rebuild:
         """Return row, entry list and damage of a pack; None, with a problem, when it cannot be used."""
         pack_id = pack_id_of_key(key)
         if pack_id is None:
-            self._problem("pack-name", f"{key} ({size} bytes) is not a name of a pack; it was left alone", lossy=False)
+            self.problem("pack-name", f"{key} ({size} bytes) is not a name of a pack; it was left alone", lossy=False)
             return None
         why: str | None = None
         domain = DOMAIN_DEFAULT
@@ -132,19 +139,19 @@ class _Rebuild:
         except (DamageError, NotFoundError, FormatDamage) as damage:
             why = str(damage)
             try:
-                trailer = salvage(self._wiring.backend, key, size)
+                trailer = salvage(self.wiring.backend, key, size)
             except (DamageError, NotFoundError) as error:
-                self._problem("pack-unusable", f"{key}: {error}")
+                self.problem("pack-unusable", f"{key}: {error}")
                 return None
             offset = max((frame.offset + frame.size for frame in trailer.frames()), default=PACK_HEADER_SIZE)
         if why is not None:
             _log.warning("recover.pack_damaged pack=%s entries=%d why=%s", key, trailer.entry_count, why)
             if not trailer.entry_count:
-                self._problem("pack-unusable", f"{key}: {why}; nothing of it can be read")
+                self.problem("pack-unusable", f"{key}: {why}; nothing of it can be read")
                 return None
-            self._problem("pack-damaged", f"{key}: {why}; {trailer.entry_count} chunks in it can be read")
+            self.problem("pack-damaged", f"{key}: {why}; {trailer.entry_count} chunks in it can be read")
         new = NewPack(
-            backend_id=self._wiring.backend_id,
+            backend_id=self.wiring.backend_id,
             pack_id=pack_id,
             kind=trailer.kind,
             domain=domain,
@@ -159,61 +166,58 @@ class _Rebuild:
         """Return a whole entry list and where it begins. Raises: FormatDamage, DamageError, ObjectNotFoundError."""
         if size < PACK_HEADER_SIZE + TRAILER_END_SIZE:
             raise FormatDamage(f"a pack cannot have {size} bytes")
-        end = self._wiring.backend.get_range(key, size - TRAILER_END_SIZE, TRAILER_END_SIZE)
+        end = self.wiring.backend.get_range(key, size - TRAILER_END_SIZE, TRAILER_END_SIZE)
         offset = size - trailer_size(end)
-        return read_trailer(self._wiring.backend, key, size, offset), offset
+        return read_trailer(self.wiring.backend, key, size, offset), offset
 
     def _header(self, key: str, size: int) -> tuple[int, int]:
         if size < PACK_HEADER_SIZE:
             raise FormatDamage(f"a pack cannot have {size} bytes")
-        return decode_pack_header(self._wiring.backend.get_range(key, 0, PACK_HEADER_SIZE))
+        return decode_pack_header(self.wiring.backend.get_range(key, 0, PACK_HEADER_SIZE))
 
     def _enter(self, batch: list[tuple[NewPack, PackTrailer, bool]]) -> None:
         if not batch:
             return
-        numbers = self._wiring.catalog.transaction(
+        numbers = self.wiring.catalog.transaction(
             partial(
                 rows.insert_packs,
                 session_id=self._session_id,
                 found=[(new, damaged) for new, _, damaged in batch],
-                change_no=self.done.pack_count,
+                change_no=self._done.pack_count,
             )
         )
-        self._wiring.index.add_packs(
+        self.wiring.index.add_packs(
             [(pack_no, new.pack_id, trailer) for pack_no, (new, trailer, _) in zip(numbers, batch, strict=True)]
         )
         for pack_no, (new, _, _) in zip(numbers, batch, strict=True):
             self._packs[pack_no] = PackRef(pack_no, pack_key(new.pack_id), new.size, new.trailer_offset)
             self._numbers[new.pack_id] = pack_no
-        self.done.pack_count += len(batch)
+        self._done.pack_count += len(batch)
 
     # Records
 
     def take_records(self) -> None:
         """Choose the record of every image."""
-        unread: set[ImageId] = set()
-        for item in sorted(self._wiring.backend.list(RECORD_PREFIX), key=lambda item: item.key):
+        for item in sorted(self.wiring.backend.list(RECORD_PREFIX), key=lambda item: item.key):
             name = record_of_key(item.key)
             if name is None:
-                self._problem("record-name", f"{item.key} is not a name of a record; it was left alone", lossy=False)
+                self.problem("record-name", f"{item.key} is not a name of a record; it was left alone", lossy=False)
                 continue
             image_id, session_id = name
             try:
-                record = self._record(image_id, session_id)
-                found = _Record(
+                record = self.record(image_id, session_id)
+                found = FoundRecord(
                     session_id, record.revision, _time(record.created_at), ContentId(record.content.content_id)
                 )
             except (DamageError, NotFoundError) as error:
-                self._problem("record-damaged", str(error))
-                unread.add(image_id)
+                self.problem("record-damaged", str(error))
+                self.unread.add(image_id)
                 continue
-            best = self._records.get(image_id)
+            best = self.records.get(image_id)
             if best is None or best.revision < found.revision:
-                self._records[image_id] = found
-        for image_id in sorted(unread - set(self._records)):
-            self._problem("image-lost", f"image {image_id} has no record that can be read")
+                self.records[image_id] = found
 
-    def _record(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
+    def record(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
         """Return a record; read wrongly it is read again, since an image hangs on it."""
         try:
             return self._record_once(image_id, session_id)
@@ -223,73 +227,63 @@ class _Rebuild:
 
     def _record_once(self, image_id: ImageId, session_id: SessionId) -> ImageRecord:
         key = record_key(image_id, session_id)
-        size = self._wiring.backend.stat(key).size
+        size = self.wiring.backend.stat(key).size
         try:
             if size > RECORD_SIZE_MAX:
                 raise FormatDamage("it is larger than a record can be")
-            record = decode_record(self._wiring.backend.get_range(key, 0, size))
+            record = decode_record(self.wiring.backend.get_range(key, 0, size))
             if record.image_id != image_id:
                 raise FormatDamage(f"it is a record of image {record.image_id}")
-            _rows_of(record)  # what cannot be a row is damage now, not half way
+            rows_of(record)  # what cannot be a row is damage now, not half way
         except (FormatDamage, ValueError, TypeError) as damage:
             raise RecordDamagedError(key, None, str(damage)) from None
         return record
 
-    # Contents and images
+    # Contents
 
     def take_contents(self) -> None:
-        """Enter every content that a record names, with the packs that hold it, and its images."""
+        """Enter every content that a record names, with the packs that hold it."""
         by_content: dict[ContentId, list[ImageId]] = {}
-        for image_id, found in sorted(self._records.items(), key=lambda item: (item[1].created_at, item[0])):
+        for image_id, found in sorted(self.records.items(), key=lambda item: (item[1].created_at, item[0])):
+            if not found.content_id:
+                continue
             by_content.setdefault(found.content_id, []).append(image_id)
-        for number, image_ids in enumerate(by_content.values(), 1):
-            self._take_content(image_ids)
+        for number, (content_id, image_ids) in enumerate(by_content.items(), 1):
+            self.contents[content_id] = self._take_content(image_ids)
             self._tell(number, len(by_content))
 
-    def _take_content(self, image_ids: list[ImageId]) -> None:
+    def _take_content(self, image_ids: list[ImageId]) -> FoundContent:
         content: NewContent | None = None
+        missing: set[bytes] = set()
         labels: list[str] = []
         for image_id in image_ids:
-            found = self._records[image_id]
+            found = self.records[image_id]
             # Read again, not kept: there may be very many, and their properties are of any size.
-            record = self._record(image_id, found.session_id)
-            new, same, updated_at, members = _rows_of(record)
+            record = self.record(image_id, found.session_id)
+            new, same, *_ = rows_of(record)
             if content is None:
                 content = same
                 missing, pack_nos = self._walk(record)
-                self._wiring.catalog.transaction(
+                self.wiring.catalog.transaction(
                     partial(
                         rows.insert_content,
                         session_id=self._session_id,
                         content=content,
                         pack_nos=pack_nos,
-                        backend_id=self._wiring.backend_id,
+                        backend_id=self.wiring.backend_id,
                     )
                 )
-                self.done.content_count += 1
+                self._done.content_count += 1
             elif (content.size, content.trees) != (same.size, same.trees):
                 key = record_key(image_id, found.session_id)
-                self._problem("record-damaged", f"{key}: it contradicts the record of image {image_ids[0]}")
+                self.problem("record-damaged", f"{key}: it contradicts the record of image {image_ids[0]}")
+                del self.records[image_id]
                 continue
-            self._wiring.catalog.transaction(
-                partial(
-                    rows.insert_image,
-                    session_id=found.session_id,
-                    new=new,
-                    content_id=content.content_id,
-                    created_at=found.created_at,
-                    updated_at=updated_at,
-                    revision=found.revision,
-                    status=record.status,
-                    members=members,
-                )
-            )
-            self.done.image_count += 1
             labels.append(f"{new.name or '-'} ({new.id})")
-        if missing:
-            self.done.damaged_image_count += len(labels)
-            what = f"{len(missing)} chunks or nodes are in no readable pack, first {min(missing).hex()}"
-            self.done.problems.append(Problem("chunk-lost", what, tuple(labels)))
+        if content is None:
+            raise ValueError("a content of no image")
+        first = min(missing, default=b"")
+        return FoundContent(content.size, content.trees, len(missing), first, tuple(labels))
 
     def _walk(self, record: ImageRecord) -> tuple[set[bytes], set[int]]:
         """Return what a content misses, and the packs that hold the rest."""
@@ -304,7 +298,7 @@ class _Rebuild:
             root = None if tree.root is None else NodeId(bytes.fromhex(tree.root))
             reader = self._reader(ContentId(record.content.content_id), Tree(root, tree.size))
             for ids in _walk_tree(reader, missing):
-                with self._wiring.index.reading() as lookup:
+                with self.wiring.index.reading() as lookup:
                     for chunk in ids:
                         first = lookup.first(chunk)
                         if first is not None and first.pack_no in named:
@@ -319,7 +313,7 @@ class _Rebuild:
 
     def check_packs_stayed(self) -> None:
         """Raise CatalogBusyError when packs vanished meanwhile: a collection that began before is still at work."""
-        there = {item.key for item in self._wiring.backend.list(PACK_PREFIX)}
+        there = {item.key for item in self.wiring.backend.list(PACK_PREFIX)}
         gone = sorted(pack.key for pack in self._packs.values() if pack.key not in there)
         if gone:
             why = f"{len(gone)} packs vanished while it was made anew, first {gone[0]}: stop gc and recover again"
@@ -330,15 +324,17 @@ class _Rebuild:
             content_id=content_id,
             tree=tree,
             packs=self._packs,
-            backend=self._wiring.backend,
-            index=self._wiring.index,
+            backend=self.wiring.backend,
+            index=self.wiring.index,
             lists=_NoLists(self._packs),
             refresh=lambda: self._packs,
-            cache=self._wiring.frames,
+            cache=self.wiring.frames,
         )
 
-    def _problem(self, kind: str, what: str, *, lossy: bool = True) -> None:
-        self.done.problems.append(Problem(kind, what, lossy=lossy))
+    def problem(self, kind: str, what: str, images: tuple[str, ...] = (), *, lossy: bool = True) -> None:
+        """Remember a problem; of a repository with several backends it says which."""
+        backend = self.wiring.backend.name if len(self.wiring.peers) > 1 else None
+        self._done.problems.append(Problem(kind, what, images, lossy, backend=backend))
 
     def _tell(self, done: int, todo: int) -> None:
         if self._progress is not None:
@@ -389,8 +385,11 @@ def _walk_tree(reader: ContentReader, missing: set[bytes]) -> Iterator[tuple[byt
                 stack.append((NodeId(child), height - 1, at + position * span))
 
 
-def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow]]:
-    """Return image, content, time of the last change, members. Raises: ValueError, TypeError for what is no row."""
+def rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[MemberRow], Located]:
+    """Return image, content, time of the last change, members, and where else its data lie.
+
+    Raises: ValueError, TypeError for what is no row.
+    """
     _time(record.created_at)
     if record.status not in STORED_STATUSES:
         raise ValueError(f"its image is {record.status}, which no record is")
@@ -424,9 +423,25 @@ def _rows_of(record: ImageRecord) -> tuple[NewImage, NewContent, datetime, list[
         ),
         hashes=dict(record.content.hashes),
     )
-    if not any(tree.role == "plain" for tree in content.trees):
+    located = _located(record)
+    if content.content_id and not any(tree.role == "plain" for tree in content.trees):
         raise ValueError("its content has no plain tree")
-    return new, content, _time(record.updated_at), members
+    if not content.content_id and not located.locations:
+        raise ValueError("it has neither a content nor a location")
+    return new, content, _time(record.updated_at), members, located
+
+
+def _located(record: ImageRecord) -> Located:
+    """Return where an image's data lie elsewhere; the record of one that has no content says what they are."""
+    locations = tuple(Location(one.url, one.metadata) for one in record.locations)
+    if any(not isinstance(one.url, str) or not isinstance(one.metadata, dict) for one in locations):
+        raise ValueError("its locations are none")
+    if record.content.content_id:
+        return Located(locations)
+    hashes = record.content.hashes
+    algo = next((name for name in sorted(hashes) if name != "md5"), None)
+    value = None if algo is None else hashes[algo]
+    return Located(locations, True, record.content.size, algo, value, hashes.get("md5"))
 
 
 def _time(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""`recover`: catalog and index made anew from the backend alone, and put in the place of what is left of the old ones.
+"""`recover`: catalog and indexes made anew from the backends alone, and put in the place of what is left of the old.
 
 The order is what keeps it safe at every point where it may be cut off:
 
@@ -15,7 +15,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from casimg.catalog.engine import is_retryable
 from casimg.catalog.transaction import Database
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
+    BackendUnavailableError,
     CatalogBusyError,
     CatalogDamagedError,
     NoRepositoryError,
@@ -49,15 +50,17 @@ from casimg.opening import (
     catalog_url,
     open_backend,
     open_catalog,
+    open_further,
     read_config,
     rename_durably,
     write_durably,
 )
 from casimg.progress import ProgressCallback
-from casimg.recovering import Rebuilt, rebuild
+from casimg.recovering import Rebuilt
+from casimg.rejoining import rebuild
 from casimg.reserve import Reserve
 from casimg.results.upkeep import RecoverReport
-from casimg.wiring import Wiring, open_index
+from casimg.wiring import Wiring, index_path, open_index
 
 _log = logging.getLogger("casimg.recover")
 _SIDE_FILES = ("-wal", "-shm")
@@ -66,7 +69,7 @@ _SIDE_FILES = ("-wal", "-shm")
 def recover(
     path: str | os.PathLike[str], *, force: bool = False, progress: ProgressCallback | None = None
 ) -> RecoverReport:
-    """Make catalog and index of a repository anew from its backend; nothing on the backend is changed.
+    """Make catalog and indexes of a repository anew from its backends; nothing on them is changed.
 
     Stop other users of the repository first: a collection that runs meanwhile may remove what is being listed.
 
@@ -78,16 +81,14 @@ def recover(
     """
     begin_s = time.monotonic()
     site, site_written = _site(Path(path))
-    if site.backends:
-        names = ", ".join(entry.name for entry in site.backends)
-        raise RepositoryError(str(site.folder), f"recover reads one backend, and there are more: {names}")
     backend, config = open_backend(site)
     ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
-    with _alone(site), contextlib.closing(backend):
+    with _alone(site), contextlib.ExitStack() as stack:
+        found = [stack.enter_context(contextlib.closing(item)) for item in (backend, *_further(site))]
         _check_needed(site, force)
         file = _sqlite_file(site)
         fenced_count = None if file is None else _end_old(file)
-        done, entry_count, old = _rebuild_beside(site, config, backend, file, progress)
+        done, entry_count, old = _rebuild_beside(site, config, found, file, progress)
     _log.info("recover.done images=%d packs=%d problems=%d", done.image_count, done.pack_count, len(done.problems))
     return RecoverReport(
         image_count=done.image_count,
@@ -101,6 +102,21 @@ def recover(
         site_written=site_written,
         duration_s=time.monotonic() - begin_s,
     )
+
+
+def _further(site: SiteConfig) -> list[Backend]:
+    """Open the further backends, all of them: what lies on one that is left out would be nobody's.
+
+    Raises: BackendUnavailableError, ForeignRepositoryError, ConfigError.
+    """
+    found = []
+    for entry in site.backends:
+        try:
+            found.append(open_further(site, entry))
+        except BackendUnavailableError as error:
+            why = f"{error.why} Without what lies there: take [backends.{entry.name}] out of {SITE_FILE}"
+            raise BackendUnavailableError(entry.name, why) from None
+    return found
 
 
 def _site(path: Path) -> tuple[SiteConfig, bool]:
@@ -215,9 +231,13 @@ def _end_old(file: Path) -> int | None:
 
 
 def _rebuild_beside(
-    site: SiteConfig, config: RepositoryConfig, backend: Backend, file: Path | None, progress: ProgressCallback | None
+    site: SiteConfig,
+    config: RepositoryConfig,
+    backends: Sequence[Backend],
+    file: Path | None,
+    progress: ProgressCallback | None,
 ) -> tuple[Rebuilt, int, Path | None]:
-    """Build catalog and index beside the old ones and put them into place; returns where the old catalog went."""
+    """Build catalog and indexes beside the old ones and put them into place; returns where the old catalog went."""
     url = make_url(catalog_url(site)).render_as_string(hide_password=False)
     new_file = None
     if file is not None:
@@ -227,9 +247,10 @@ def _rebuild_beside(
         for suffix in ("", *_SIDE_FILES):  # what an interrupted recover left
             new_file.with_name(new_file.name + suffix).unlink(missing_ok=True)
     incarnation = rows.new_incarnation()
-    index_path = site.folder / site.index_path
-    fresh_path = fresh_index_path(index_path)
+    paths = {index_path(site, backend.name): backend for backend in backends}
+    fresh_paths = {path: fresh_index_path(path) for path in paths}
     spool = site.folder / site.spool_path
+    peers: list[Wiring] = []
     try:
         catalog = Catalog.create(url, site.repository_uuid, BACKEND_NAME, "local", unfinished=True)
     except RepositoryError as error:
@@ -238,28 +259,32 @@ def _rebuild_beside(
         why = f"{error.why}; recover fills only an empty database: name a new one in casimg.toml, or empty this one"
         raise RepositoryError(error.path, why) from None
     try:
-        index = open_index(site, incarnation, fresh_path)
         try:
-            wiring = Wiring(
-                path=site.folder,
-                site=site,
-                config=config,
-                backend=backend,
-                backend_id=catalog.backend_id(BACKEND_NAME),
-                catalog=catalog,
-                index=index,
-                spool=spool,
-                reserve=Reserve(spool / "reserve"),
-            )
-            done = rebuild(wiring, progress)
-            entry_count = index.entry_count()
+            for path, backend in paths.items():
+                backend_id = catalog.add_backend(backend.name, "local")
+                Wiring(
+                    path=site.folder,
+                    site=site,
+                    config=config,
+                    backend=backend,
+                    backend_id=backend_id,
+                    catalog=catalog.scoped(backend_id),
+                    index=open_index(site, incarnation, fresh_paths[path]),
+                    spool=spool,
+                    reserve=Reserve(spool / "reserve"),
+                    peers=peers,
+                )
+            done = rebuild(peers[0], progress)
+            entry_count = sum(peer.index.entry_count() for peer in peers)
         finally:
-            index.close()
-        catalog.transaction(
+            for peer in peers:
+                peer.index.close()
+        peers[0].catalog.transaction(
             lambda connection: rows.finish(connection, site.repository_uuid, incarnation, done.pack_count)
         )
     except BaseException:
-        drop_index(fresh_path)
+        for fresh_path in fresh_paths.values():
+            drop_index(fresh_path)
         raise
     finally:
         catalog.close()
@@ -268,7 +293,8 @@ def _rebuild_beside(
         if file is not None and new_file is not None:
             old = _into_place(new_file, file)
         # Its incarnation is the new catalog's: cut off before this, the old index is seen to be foreign and made anew.
-        replace_index(index_path, fresh_path)
+        for path, fresh_path in fresh_paths.items():
+            replace_index(path, fresh_path)
     except OSError as error:
         why = f"what was made anew cannot be put into place: {error}; recover again"
         raise RepositoryError(str(site.folder), why) from error

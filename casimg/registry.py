@@ -42,6 +42,8 @@ from casimg.wiring import Wiring
 if TYPE_CHECKING:
     from casimg.figures import Figures
     from casimg.image_file import ImageFile
+    from casimg.kept import KeptSegments
+    from casimg.locations import Locations
     from casimg.streaming import ContentStream
 
 Rows = list[ImageRow]
@@ -125,6 +127,12 @@ class Registry:
         from casimg.figures import Figures  # noqa: PLC0415  # an administrator asks now and then
 
         return Figures(self._wiring)
+
+    def locations(self) -> "Locations":
+        """Return who is told of images whose data lie elsewhere."""
+        from casimg.locations import Locations  # noqa: PLC0415  # most sites have none
+
+        return Locations(self._wiring)
 
     def show(self, image_id: ImageId, viewer: Viewer) -> ImageRow:
         """Return an image. Raises: ImageNotFoundError when it is gone, or not for the viewer's eyes."""
@@ -346,6 +354,11 @@ class Registry:
 
         self._wiring.check_open()
         return open_stream(self._wiring, image, start, end, threads=self._wiring.site.threads, stores=stores)
+
+    @property
+    def kept(self) -> "KeptSegments":
+        """Segments that are kept in memory."""
+        return self._wiring.shared.kept
 
     def keep(self, size_max: int) -> None:
         """Let streams keep at most so many bytes of what they have verified in memory; for processes that serve."""

@@ -16,7 +16,7 @@ from casimg import saving
 from casimg.catalog import ImageChange
 from casimg.choices import LEVELS
 from casimg.chunker import ChunkerParams
-from casimg.errors import ImageNotFoundError, InputError
+from casimg.errors import DataElsewhereError, InputError
 from casimg.images import image_in, image_of
 from casimg.ingest import thread_count
 from casimg.leasing import leased_reader, open_leased
@@ -457,9 +457,10 @@ class Repository(AbstractContextManager["Repository"]):
         found = checking.find_problems(self._wiring, read_data=read_data, subset=subset, progress=progress)
         if not repair:
             return found.report()
+        from casimg import reindexing
         from casimg.repair.heal import heal
 
-        return heal(self._wiring, found, self.rebuild_index, progress)
+        return heal(found, lambda wiring: reindexing.rebuild_index(wiring, progress), progress)
 
     def rebuild_index(self, progress: ProgressCallback | None = None) -> "IndexReport":
         """Make the index of each backend anew from the packs; interrupted, it leaves the old one.
@@ -481,7 +482,7 @@ class Repository(AbstractContextManager["Repository"]):
     def _reader_of(self, ref: str) -> "tuple[ContentReader, Image]":
         row = self._wiring.catalog.find(ref)
         if row.content_id is None:
-            raise ImageNotFoundError(ref)
+            raise DataElsewhereError(row.id)
         return self._wiring.reader(row.content_id), image_of(row)
 
     def _save_options(

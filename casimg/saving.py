@@ -24,6 +24,7 @@ from casimg.errors import (
     CasimgError,
     CatalogBusyError,
     CatalogDamagedError,
+    DataElsewhereError,
     ImageNotFoundError,
     InputError,
     SessionFencedError,
@@ -447,6 +448,8 @@ def _report(image: Image | None, figures: IngestFigures, root: NodeId | None, be
 
 
 def _content_of(image: ImageRow) -> ContentId:
+    if image.content_id is None and image.locations:
+        raise DataElsewhereError(image.id)
     if image.status != "active" or image.content_id is None:
         raise ImageNotFoundError(image.id)
     return image.content_id

@@ -15,7 +15,7 @@ What it must not know: HTTP.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -27,6 +27,7 @@ from casimg.ids import NodeId
 from casimg.ingest import thread_count
 from casimg.kept import KeptSegment
 from casimg.leasing import open_late
+from casimg.manifest.shape import segment_size
 from casimg.manifest.walk import load_leaf
 from casimg.pieces import Piece, pieces, read_piece
 from casimg.read_ahead import ReadAhead
@@ -47,7 +48,9 @@ class _Read:
     view: memoryview | None = None
     kept: KeptSegment | None = None
     buffer: bytearray | None = None
-    future: "Future[None] | None" = None
+    future: "Future[KeptSegment | None] | None" = None
+    is_joined: bool = False
+    """Another stream reads the segment, to be kept."""
 
 
 class ContentStream:
@@ -104,8 +107,7 @@ class ContentStream:
         if not is_short:
             self._hold()
         for read in list(self._running) if is_short else list(self._running)[:1]:
-            if read.future is not None:
-                read.future.result()
+            self._wait(read)
 
     def __iter__(self) -> "ContentStream":
         return self
@@ -125,7 +127,9 @@ class ContentStream:
         self._closed = True
         self._parts.close()
         for read in self._running:
-            if read.future is not None:
+            if read.is_joined:
+                self._give(read)
+            elif read.future is not None:
                 read.future.cancel()
                 # One that runs writes into its buffer until it ends.
                 read.future.add_done_callback(lambda _, read=read: self._give(read))  # type: ignore[misc]
@@ -139,8 +143,7 @@ class ContentStream:
             if not self._running:
                 return
             read = self._running[0]
-            if read.future is not None:
-                read.future.result()
+            self._wait(read)
             self._running.popleft()
             try:
                 self._read_on()
@@ -155,20 +158,49 @@ class ContentStream:
             if piece is None:
                 return
             read = _Read(piece)
-            if piece.leaf is not None:
-                kept = self._ahead.kept.find(piece.leaf)
-                if kept is not None:
-                    read.kept = kept
-                    read.view = kept.view[piece.start : piece.start + piece.size]
-                else:
-                    read.buffer = self._ahead.take(self._held_count)
-                    if read.buffer is None:
-                        return
-                    self._held_count += 1
-                    read.view = memoryview(read.buffer)[: piece.size]
-                    read.future = self._ahead.submit(self._job(piece, piece.leaf, read.view))
+            if piece.leaf is not None and not self._begin_read(read, piece.leaf):
+                return
             self._running.append(read)
             self._next = None
+
+    def _begin_read(self, read: _Read, leaf: NodeId) -> bool:
+        """Find a piece where it is kept, or begin to read it; False when there is no buffer for it."""
+        kept = self._ahead.kept.find(leaf)
+        if kept is not None:
+            _take_kept(read, kept)
+            return True
+        read.buffer = self._ahead.take(self._held_count)
+        if read.buffer is None:
+            return False
+        self._held_count += 1
+        read.view = memoryview(read.buffer)[: read.piece.size]
+        job = self._job(read.piece, leaf, read.view)
+        if read.piece.size < segment_size(self._reader.tree.size, read.piece.number):
+            read.future = self._ahead.submit(job)
+            return True
+        found, is_of_other = self._ahead.join(leaf, job)
+        if isinstance(found, KeptSegment):
+            _take_kept(read, found)
+            self._give(read)
+        else:
+            read.future, read.is_joined = found, is_of_other
+        return True
+
+    def _wait(self, read: _Read) -> None:
+        """Wait until a piece is there. Raises: what reading it raises."""
+        if read.is_joined and read.future is not None and read.piece.leaf is not None and read.view is not None:
+            wait([read.future])
+            read.is_joined = False
+            # Who was at it may have gone away, or failed, or not been let keep it: then it is read here.
+            is_there = not read.future.cancelled() and read.future.exception() is None
+            kept = read.future.result() if is_there else None
+            if kept is not None:
+                _take_kept(read, kept)
+                self._give(read)
+                return
+            read.future = self._ahead.submit(self._job(read.piece, read.piece.leaf, read.view))
+        if read.future is not None:
+            read.future.result()
 
     def _plan_on(self) -> Piece | None:
         try:
@@ -177,10 +209,10 @@ class ContentStream:
             self._on_failure()
             raise
 
-    def _job(self, piece: Piece, leaf: NodeId, view: memoryview) -> Callable[[], None]:
+    def _job(self, piece: Piece, leaf: NodeId, view: memoryview) -> "Callable[[], KeptSegment | None]":
         reader = self._reader
 
-        def job() -> None:
+        def job() -> KeptSegment | None:
             self._on_read()
             try:
                 node = load_leaf(reader.node, reader.tree, piece.number, leaf)
@@ -188,8 +220,7 @@ class ContentStream:
             except BaseException:
                 self._on_failure()
                 raise
-            if len(view) == node.plain_size:
-                self._ahead.kept.offer(leaf, view)
+            return self._ahead.kept.offer(leaf, view) if len(view) == node.plain_size else None
 
         return job
 
@@ -199,6 +230,11 @@ class ContentStream:
             if buffer is not None:
                 self._held_count -= 1
                 self._ahead.give(buffer, self._held_count)
+
+
+def _take_kept(read: _Read, kept: KeptSegment) -> None:
+    read.kept = kept
+    read.view = kept.view[read.piece.start : read.piece.start + read.piece.size]
 
 
 def _zeros(size: int) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ Servers look now and then whether one is due and take a turn in the catalog; who
 process that is gone, or silent for long, is taken over. Two collections at once would be safe; turns only save work.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -156,9 +157,12 @@ class Upkeep:
 
     def _spaces(self, *, spool: bool = True) -> list[FreeSpace]:
         found = []
-        space = space_of(self._wiring.backend)
-        if space is not None:
-            found.append(FreeSpace(self._wiring.backend.name, space.total_size, space.free_size))
+        for peer in self._wiring.peers:
+            space = None
+            with contextlib.suppress(CasimgError):  # not there now
+                space = space_of(peer.backend)
+            if space is not None:
+                found.append(FreeSpace(peer.backend.name, space.total_size, space.free_size))
         if spool:
             stat = os.statvfs(self._wiring.spool)
             found.append(FreeSpace("spool", stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))

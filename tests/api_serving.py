@@ -79,6 +79,16 @@ class Client:
             answer = connection.getresponse()
             return Answer(answer.status, answer.reason, tuple(answer.getheaders()), answer.read())
 
+    def chunked(self, path: str, data: bytes) -> Answer:
+        """PUT data of a size that is not announced."""
+        sent = {"Accept": "application/json", "X-Auth-Token": f"{self.who}-token", "Transfer-Encoding": "chunked"}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        with contextlib.closing(connection):
+            headers = {**sent, "Content-Type": "application/octet-stream"}
+            connection.request("PUT", path, body=iter([data]), headers=headers, encode_chunked=True)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.reason, tuple(answer.getheaders()), answer.read())
+
     def get(self, path: str, **headers: str) -> Answer:
         return self.call("GET", path, headers=headers)
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 JSON: Final = "application/json"
+HTML: Final = "text/html; charset=UTF-8"
+BODILESS: Final = frozenset({204, 304})
+"""Statuses of answers that have no type, because they cannot have a body."""
 
 
 def send_json(call: Call, document: Any, status: int = 200) -> None:
@@ -24,6 +27,9 @@ def send_nothing(call: Call, status: int = 204) -> None:
     """Answer that it is done."""
     call.resp.status = status
     call.resp.data = None
+    if status not in BODILESS:
+        # As Glance: clients of it take an empty body of JSON for a broken one.
+        call.resp.content_type = HTML
 
 
 def refuse(environ: "WSGIEnvironment", start_response: "StartResponse", error: HttpError) -> Iterable[bytes]:

@@ -6,6 +6,7 @@ outside: the access log, CORS, request ids and versions, authentication.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,14 +42,19 @@ from casimg_api.context import CALLER_KEY, REQUEST_ID_KEY, Call, Services
 from casimg_api.cors import Cors
 from casimg_api.errors import HttpError, error_body, http_error_of
 from casimg_api.front import Front
+from casimg_api.http_store import open_elsewhere
 from casimg_api.importing import Imports, end_dead
+from casimg_api.location_work import go_on_hashing
 from casimg_api.openapi import document
+from casimg_api.places import Places
 from casimg_api.policy import Policy
+from casimg_api.property_protection import PropertyProtection
 from casimg_api.requests import check_path, check_text, has_body
 from casimg_api.routes import EXTENSION, V2, Route
 from casimg_api.schemas import Schemas
 from casimg_api.stopping import at_stop
 from casimg_api.stores import Stores
+from casimg_api.unified_limits import limits_of_config
 from casimg_api.upkeep import Collector, rules_of
 
 if TYPE_CHECKING:
@@ -119,7 +125,8 @@ def make_app(
     end_dead(registry, work)
     caching = None
     if config.cache.image_cache_dir:
-        caching = Caching(registry, repository.image_cache(node_of(config.cache)), config.cache)
+        rows = repository.image_cache(node_of(config.cache))
+        caching = Caching(registry, rows, config.cache, registry.kept)
         if is_serving:
             caching.begin()
             at_stop(caching.stop)
@@ -127,7 +134,7 @@ def make_app(
         collector = Collector(repository, config)
         collector.begin()
         at_stop(collector.stop, collector.hurry)
-    return app_over(registry, repository.metadefs(), work, config, caching)
+    return app_over(registry, repository.metadefs(), work, config, caching, is_serving=is_serving)
 
 
 def _memory_size(config: Config, process_count: int) -> int:
@@ -139,14 +146,30 @@ def _memory_size(config: Config, process_count: int) -> int:
 
 
 def app_over(
-    registry: "RegistryPort", definitions: "Metadefs", work: "Tasks", config: Config, caching: Caching | None = None
+    registry: "RegistryPort",
+    definitions: "Metadefs",
+    work: "Tasks",
+    config: Config,
+    caching: Caching | None = None,
+    *,
+    is_serving: bool = True,
 ) -> "WSGIApplication":
     """Return the service over a registry, metadata definitions and tasks. Raises: ConfigError."""
     policy = Policy(Path(config.policy.policy_file) if config.policy.policy_file else None)
-    imports = Imports(registry, work, config)
+    protection = PropertyProtection(config.policy, policy)
+    limits = limits_of_config(registry, config.quota)
+    imports = Imports(registry, work, config, limits)
     at_stop(imports.stop)
-    stores = Stores(config, registry.stores())
-    services = Services(registry, definitions, work, config, policy, Schemas(config.images), imports, stores, caching)
+    if caching is not None:
+        caching.elsewhere = partial(open_elsewhere, imports.http_store)
+    stores = Stores(config, registry.stores(), {config.http_store.name: "http"} if config.http_store.enabled else {})
+    places = Places(config.images, stores, registry.locations().own_url)
+    known = Schemas(config.images)
+    services = Services(
+        registry, definitions, work, config, policy, known, imports, stores, limits, places, protection, caching
+    )
+    if is_serving:
+        go_on_hashing(registry, work, imports)
     app: WSGIApplication = Front(guarded(_AnyMethod(router(services)), config.auth, policy), config)
     if config.cors.allowed_origin:
         app = Cors(app, config.cors)
@@ -191,6 +214,8 @@ def _responder(services: Services, route: Route) -> Responder:
         if route.rejects_body and has_body(req):
             raise HttpError(400, "A body is not expected with this request.")
         call = Call(services, req.env[CALLER_KEY], req.env[REQUEST_ID_KEY], req, resp)
+        if call.caller.is_anonymous and route.method != "GET":
+            raise HttpError(403, "Read-only access")
         route.handler(call, **parts)
 
     return respond

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from casimg.errors import ConfigError
 from casimg_api.answers import refuse
 from casimg_api.config import AuthConfig
-from casimg_api.context import CALLER_KEY, Caller
+from casimg_api.context import ANONYMOUS, CALLER_KEY, Caller
 from casimg_api.errors import HttpError
 from casimg_api.policy import Policy
 
@@ -31,9 +31,10 @@ _IMPLIED: Final = {"admin": ("member", "reader"), "member": ("reader",)}
 def guarded(app: "WSGIApplication", config: AuthConfig, policy: Policy) -> "WSGIApplication":
     """Return an application behind the configured authentication. Raises: ConfigError."""
     if config.mode == "tokens":
-        return StaticTokens(app, policy, load_tokens(Path(config.tokens_file)))
+        tokens = load_tokens(Path(config.tokens_file))
+        return StaticTokens(app, policy, tokens, lets_anonymous=config.allow_anonymous_access)
     if config.mode == "keystone":
-        return _keystone(KeystoneCaller(app, policy), config.keystone)
+        return _keystone(KeystoneCaller(app, policy, lets_anonymous=config.allow_anonymous_access), config.keystone)
     return NoAuth(app, policy, config)
 
 
@@ -99,13 +100,19 @@ def _token(where: str, name: str, entry: Any) -> TokenEntry:
 class StaticTokens:
     """Tokens of a file, for small sites."""
 
-    def __init__(self, app: "WSGIApplication", policy: Policy, tokens: tuple[TokenEntry, ...]) -> None:
+    def __init__(
+        self, app: "WSGIApplication", policy: Policy, tokens: tuple[TokenEntry, ...], *, lets_anonymous: bool
+    ) -> None:
         self._app = app
         self._policy = policy
         self._tokens = tokens
+        self._lets_anonymous = lets_anonymous
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         caller = self._caller(environ.get("HTTP_X_AUTH_TOKEN", ""))
+        if caller is None and self._lets_anonymous and not has_token(environ):
+            environ[CALLER_KEY] = ANONYMOUS
+            return self._app(environ, start_response)
         if caller is None:
             headers = {"WWW-Authenticate": 'X-Auth-Token realm="casimg"'}
             return refuse(environ, start_response, HttpError(401, headers=headers))
@@ -125,18 +132,31 @@ class StaticTokens:
 
 
 class KeystoneCaller:
-    """What stands behind keystonemiddleware: takes over whom it confirmed, and refuses everybody else."""
+    """What stands behind keystonemiddleware: takes over whom it confirmed, and refuses everybody else.
 
-    def __init__(self, app: "WSGIApplication", policy: Policy) -> None:
+    Args:
+        lets_anonymous: whether those without a token are let in; one that is not confirmed is refused in any case.
+    """
+
+    def __init__(self, app: "WSGIApplication", policy: Policy, *, lets_anonymous: bool) -> None:
         self._app = app
         self._policy = policy
+        self._lets_anonymous = lets_anonymous
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ.get("HTTP_X_IDENTITY_STATUS") != "Confirmed":
+            if self._lets_anonymous and not has_token(environ):
+                environ[CALLER_KEY] = ANONYMOUS
+                return self._app(environ, start_response)
             return refuse(environ, start_response, HttpError(401))
         caller = caller_of(environ)
         environ[CALLER_KEY] = replace(caller, is_admin=self._policy.is_admin(caller))
         return self._app(environ, start_response)
+
+
+def has_token(environ: Mapping[str, Any]) -> bool:
+    """Return whether a request comes with a token, of whatever worth."""
+    return any(environ.get(name) for name in ("HTTP_X_AUTH_TOKEN", "HTTP_X_STORAGE_TOKEN", "HTTP_X_SERVICE_TOKEN"))
 
 
 def caller_of(environ: Mapping[str, Any]) -> Caller:

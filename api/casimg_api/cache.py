@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from casimg.errors import ImageNotFoundError
 from casimg_api.answers import send_json, send_nothing
+from casimg_api.caching import cache_key
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.images import visible_image
@@ -48,6 +49,8 @@ def enqueue(call: Call, image_id: str) -> None:
     caching = _caching(call, "cache_image", row)
     if row.status != "active":
         raise HttpError(400, "Only images with status active can be targeted for queueing")
+    if cache_key(row) is None:
+        raise HttpError(400, "Data on web servers are cached when their sha256 or sha512 is known")
     caching.enqueue(row.id)
     send_nothing(call, 202)
 

@@ -166,6 +166,11 @@ class CachedFile:
             yield block if taken == len(block) else block[skipped : skipped + taken]
             start += taken
 
+    def has_data(self, start: int, end: int) -> bool:
+        """Tell whether there is anything but zeros in the blocks of [start, end)."""
+        sums = self._sums[start // BLOCK_SIZE * _SUM_SIZE : -(-end // BLOCK_SIZE) * _SUM_SIZE]
+        return sums.count(0) < len(sums)
+
     def close(self) -> None:
         """Close it; twice is harmless."""
         fd, self._fd = self._fd, -1

@@ -8,6 +8,7 @@ Files decide, rows of the catalog tell: what is lost of them is found by `clean`
 """
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -20,15 +21,17 @@ from typing import TYPE_CHECKING, Final
 
 from casimg.catalog import ImageRow
 from casimg.errors import CasimgError, DamageError, ImageNotFoundError
-from casimg.ids import ImageId, chunk_id
+from casimg.ids import ContentId, ImageId, chunk_id
 from casimg.registry import Viewer
 from casimg_api.cache_folder import CacheFolder, Fill
 from casimg_api.cache_streams import CachedStream, FillingStream, Parts
 from casimg_api.cached_file import CachedFile, CachedFileError
+from casimg_api.errors import HttpError
 
 if TYPE_CHECKING:
     from casimg.catalog.image_cache import CachedImage, State
     from casimg.image_cache import ImageCache
+    from casimg.kept import KeptSegments
     from casimg_api.config import CacheConfig
     from casimg_api.ports import RegistryPort
 
@@ -45,6 +48,12 @@ _NODE_COUNT_MAX: Final = 255
 _ALL: Final = Viewer(None, is_admin=True)
 
 
+_TRUSTED: Final = ("sha256", "sha512")
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_KEY_COUNT: Final = 32
+Elsewhere = Callable[[ImageRow, int, int], Parts]
+
+
 def node_of(config: "CacheConfig") -> str:
     """Return the name under which a server tells what it has: of this host and folder, unless it was given one."""
     if config.worker_self_reference_url:
@@ -53,15 +62,33 @@ def node_of(config: "CacheConfig") -> str:
     return name if len(name) <= _NODE_COUNT_MAX else f"{name[:180]}:{chunk_id(name.encode()).hex()}"
 
 
+def cache_key(row: ImageRow) -> ContentId | None:
+    """Return what names an image's bytes in a cache: its content, or the hash that data elsewhere are held against.
+
+    None when nothing does: then the bytes may be others with each download.
+    """
+    if row.content_id is not None or row.hash_algo not in _TRUSTED:
+        return row.content_id
+    value = row.hashes.get(row.hash_algo, "")[:_KEY_COUNT]
+    return ContentId(value) if _KEY.fullmatch(value) else None
+
+
 class Caching:
     """The cache of one server, as one of its processes uses it. Threads: any.
 
+    Args:
+        kept: where segments are kept in memory; None keeps none.
     Raises: ConfigError for a folder that cannot be used.
     """
 
-    def __init__(self, registry: "RegistryPort", rows: "ImageCache", config: "CacheConfig") -> None:
+    def __init__(
+        self, registry: "RegistryPort", rows: "ImageCache", config: "CacheConfig", kept: "KeptSegments | None" = None
+    ) -> None:
         self.folder = CacheFolder(Path(config.image_cache_dir))
         self.rows = rows
+        self.elsewhere: Elsewhere | None = None
+        """Opens images whose data are on web servers, when there may be some."""
+        self._kept = kept
         self._registry = registry
         self._config = config
         self._hits: dict[ImageId, int] = {}
@@ -89,12 +116,12 @@ class Caching:
             return None
         if file is None:
             return None
-        if file.content_id != row.content_id or file.size != row.size:
+        if file.content_id != cache_key(row) or file.size != row.size:
             self._give_up(row.id, CachedFileError(row.id, "it is of other bytes than the image has"), file)
             file.close()
             return None
         try:
-            stream = CachedStream(file, start, end, partial(self._go_on, row, file))
+            stream = CachedStream(file, start, end, partial(self._go_on, row, file), self._kept)
         except CachedFileError as error:
             self._give_up(row.id, error, file)
             file.close()
@@ -105,10 +132,11 @@ class Caching:
 
     def filling(self, row: ImageRow, stream: Parts) -> Parts:
         """Return a stream of a whole image that also fills the cache, unless another one does, or there is no room."""
-        if row.content_id is None or row.size is None or not self.fits(row):
+        key = cache_key(row)
+        if key is None or row.size is None or not self.fits(row):
             return stream
         try:
-            fill = self.folder.begin(row.id, row.content_id, row.size)
+            fill = self.folder.begin(row.id, key, row.size)
             if fill is not None:
                 return FillingStream(stream, fill, self._finish_soon)
             if self.folder.fill_age_s(row.id) > SLOW_FILL_S:
@@ -258,7 +286,8 @@ class Caching:
     def _fetch(self, image_id: ImageId) -> None:
         try:
             row = self._registry.show(image_id, _ALL)
-            if row.status != "active" or row.content_id is None or row.size is None:
+            key = cache_key(row)
+            if row.status != "active" or key is None or row.size is None:
                 raise ImageNotFoundError(image_id)
             if (row.size - row.hole_size) > self._config.image_cache_max_size:
                 _log.warning("cache.too_large image=%s size=%d", image_id, row.size)
@@ -266,12 +295,12 @@ class Caching:
             elif not self.folder.has_room(row.size - row.hole_size):
                 _log.warning("cache.no_room image=%s size=%d", image_id, row.size)
                 self._retry_at_s[image_id] = time.monotonic() + RETRY_AFTER_S
-            elif (fill := self.folder.begin(image_id, row.content_id, row.size, is_fetch=True)) is not None:
+            elif (fill := self.folder.begin(image_id, key, row.size, is_fetch=True)) is not None:
                 self._fill(row, fill)
         except (ImageNotFoundError, DamageError) as error:
             _log.warning("cache.not_fetched image=%s why=%s", image_id, error)
             self.rows.drop(image_id, "queued")
-        except (OSError, CasimgError) as error:
+        except (OSError, CasimgError, HttpError) as error:
             _log.warning("cache.not_fetched image=%s why=%s", image_id, error)
             self._retry_at_s[image_id] = time.monotonic() + RETRY_AFTER_S
 
@@ -280,9 +309,9 @@ class Caching:
         try:
             if not self._is_queued(row.id):
                 return
-            with closing(self._registry.stream(row)) as stream:
+            with closing(self._stream(row, 0, row.size or 0)) as stream:
                 look_at_s = time.monotonic() + LOOK_EVERY_S
-                for part in stream:
+                while (part := next(stream, None)) is not None:
                     fill.write(part)
                     if self._stopping.is_set():
                         return
@@ -299,6 +328,12 @@ class Caching:
     def _go_on(self, row: ImageRow, file: CachedFile, error: CachedFileError, start: int, end: int) -> Parts:
         """Return from the repository what a file could not give. Raises: as `Registry.stream`."""
         self._give_up(row.id, error, file)
+        return self._stream(row, start, end)
+
+    def _stream(self, row: ImageRow, start: int, end: int) -> Parts:
+        """Return bytes of an image from where they lie. Raises: as `Registry.stream`, HttpError."""
+        if row.content_id is None and self.elsewhere is not None:
+            return self.elsewhere(row, start, end)
         return self._registry.stream(row, start, end)
 
     def _finish_soon(self, fill: Fill) -> None:

@@ -18,6 +18,7 @@ from casimg.errors import ConfigError
 CONFIG_SIZE_MAX: Final = 1 << 20
 _SIZE: Final = re.compile(r"([0-9]{1,9})\s*(B|KB|MB|GB|TB)?", re.IGNORECASE)
 _UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_STORE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.IGNORECASE)
 IMPORT_METHODS: Final = ("glance-direct", "web-download", "glance-download", "copy-image")
 """Ways of import that there are."""
 SAMPLE: Final = Path(__file__).with_name("sample.toml")
@@ -68,6 +69,7 @@ class AuthConfig:
     user: str = "casimg"
     tokens_file: str = ""
     keystone: Mapping[str, Any] = field(default_factory=dict)
+    allow_anonymous_access: bool = False
     max_request_id_length: int = 64
 
 
@@ -76,6 +78,8 @@ class PolicyConfig:
     """What callers may do."""
 
     policy_file: str = ""
+    property_protection_file: str = ""
+    property_protection_rule_format: Literal["roles", "policies"] = "roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,10 @@ class ImagesConfig:
     image_property_quota: int = 128
     image_member_quota: int = 128
     image_tag_quota: int = 128
+    image_location_quota: int = 10
+    show_image_direct_url: bool = False
+    show_multiple_locations: bool = False
+    do_secure_hash: bool = True
     limit_param_default: int = 25
     api_limit_max: int = 1000
 
@@ -102,6 +110,14 @@ class DataConfig:
     require_image_format_match: bool = True
     gpt_safety_checks_nonfatal: tuple[str, ...] = ()
     vmdk_allowed_types: tuple[str, ...] = ("streamOptimized", "monolithicSparse")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaConfig:
+    """Limits of projects that Keystone has."""
+
+    use_keystone_limits: bool = False
+    oslo_limit: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +172,17 @@ class StoreOptions:
 
     store_description: str = ""
     weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStoreConfig:
+    """Web servers as a store that is only read; times in seconds."""
+
+    enabled: bool = False
+    name: str = "http"
+    http_retries: int = 3
+    connect_timeout_s: int = 30
+    read_timeout_s: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +241,14 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     image_import: ImportConfig = field(default_factory=ImportConfig)
     import_filtering_opts: FilteringConfig = field(default_factory=FilteringConfig)
     glance_download_properties: DownloadConfig = field(default_factory=DownloadConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     stores: Mapping[str, StoreOptions] = field(default_factory=dict)
+    http_store: HttpStoreConfig = field(default_factory=HttpStoreConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
@@ -273,6 +302,9 @@ class Config:
             ("image_import.time_max_s", self.image_import.time_max_s, 1, 6 * 86400),
             *(("import_filtering_opts.allowed_ports", port, 1, 65535) for port in filtering.allowed_ports),
             *(("import_filtering_opts.disallowed_ports", port, 1, 65535) for port in filtering.disallowed_ports),
+            ("http_store.http_retries", self.http_store.http_retries, 0, 100),
+            ("http_store.connect_timeout_s", self.http_store.connect_timeout_s, 1, 3600),
+            ("http_store.read_timeout_s", self.http_store.read_timeout_s, 1, 3600),
             ("cache.memory_size_max", self.cache.memory_size_max, -1, 1 << 62),
             ("cache.image_cache_max_size", self.cache.image_cache_max_size, 0, 1 << 62),
             ("cache.image_cache_stall_time", self.cache.image_cache_stall_time, 0, 1 << 31),
@@ -304,10 +336,18 @@ class Config:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ConfigError(where, f"import_filtering_opts.allowed_networks: {error}") from None
+        if _STORE_NAME.fullmatch(self.http_store.name) is None:
+            raise ConfigError(
+                where, f"http_store.name is {self.http_store.name!r}, it must be letters, digits, - and _"
+            )
         if auth.mode == "tokens" and not auth.tokens_file:
             raise ConfigError(where, "auth.mode is tokens, so auth.tokens_file must name their file")
         if auth.mode == "keystone" and not auth.keystone:
             raise ConfigError(where, "auth.mode is keystone, so the table auth.keystone must say where it is")
+        if self.quota.use_keystone_limits and not self.quota.oslo_limit:
+            raise ConfigError(where, "the table quota.oslo_limit must say where Keystone's limits are")
+        if auth.mode == "none" and auth.allow_anonymous_access:
+            raise ConfigError(where, "auth.allow_anonymous_access: auth.mode is none, so nobody is anonymous")
         if auth.mode == "none" and not auth.project:
             raise ConfigError(where, "auth.project must name the project that owns new images")
 
@@ -319,7 +359,11 @@ class Config:
             self,
             repository=replace(self.repository, path=place(self.repository.path)),
             auth=replace(self.auth, tokens_file=place(self.auth.tokens_file)),
-            policy=replace(self.policy, policy_file=place(self.policy.policy_file)),
+            policy=replace(
+                self.policy,
+                policy_file=place(self.policy.policy_file),
+                property_protection_file=place(self.policy.property_protection_file),
+            ),
             cache=replace(self.cache, image_cache_dir=place(self.cache.image_cache_dir)),
             health=replace(self.health, disable_by_file_path=place(self.health.disable_by_file_path)),
         )

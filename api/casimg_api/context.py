@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from casimg_api.caching import Caching
     from casimg_api.config import Config
     from casimg_api.importing import Imports
+    from casimg_api.places import Places
     from casimg_api.policy import Policy
     from casimg_api.ports import RegistryPort
+    from casimg_api.property_protection import May, PropertyProtection
     from casimg_api.schemas import Schemas
     from casimg_api.stores import Stores
+    from casimg_api.unified_limits import UnifiedLimits
 
 CALLER_KEY = "casimg.caller"
 """Where the authentication puts the Caller in a WSGI environ."""
@@ -40,6 +43,8 @@ class Caller:
     """Roles of a service token that came with the user's."""
     scope: str = "project"
     """What the token is for: project, domain or system."""
+    is_anonymous: bool = False
+    """Without a token, where that is let in; see `ANONYMOUS`."""
 
     @property
     def is_service(self) -> bool:
@@ -49,6 +54,10 @@ class Caller:
     def viewer(self) -> Viewer:
         """Whose eyes the catalog looks through."""
         return Viewer(self.project_id, is_admin=self.is_admin)
+
+
+ANONYMOUS = Caller(None, None, (), is_anonymous=True)
+"""Whoever comes without a token: reads public images, whatever policies say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,9 @@ class Services:
     schemas: "Schemas"
     imports: "Imports"
     stores: "Stores"
+    limits: "UnifiedLimits"
+    places: "Places"
+    protection: "PropertyProtection"
     caching: "Caching | None" = None
     """The server's cache of whole images, if it has one."""
 
@@ -96,6 +108,19 @@ class Call:
     @property
     def stores(self) -> "Stores":
         return self.services.stores
+
+    @property
+    def limits(self) -> "UnifiedLimits":
+        return self.services.limits
+
+    @property
+    def places(self) -> "Places":
+        return self.services.places
+
+    @property
+    def may(self) -> "May":
+        """What the caller may do with properties; to be taken once for many names."""
+        return self.services.protection.of(self.caller)
 
     @property
     def config(self) -> "Config":

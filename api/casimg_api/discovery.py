@@ -105,8 +105,9 @@ def _properties(store: Store) -> dict[str, Any]:
 
 
 def usage(call: Call) -> None:
-    """GET /info/usage: empty without unified limits of Keystone."""
-    send_json(call, {"usage": {}})
+    """GET /info/usage: what the caller's project has and may have; empty without limits of Keystone."""
+    found = call.limits.figures(call.caller.project_id)
+    send_json(call, {"usage": {name: {"usage": has, "limit": may} for name, (has, may) in found.items()}})
 
 
 ROUTES: Final = (

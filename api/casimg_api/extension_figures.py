@@ -6,15 +6,19 @@ Figures of what images share are found by walking all manifests, so one such req
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 from casimg.catalog import UsageRow
 from casimg.results.figures import ImageUsage, ProjectUsage
+from casimg.results.upkeep import UpkeepState
 from casimg_api.answers import send_json
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.requests import query
 from casimg_api.routes import EXTENSION, Route
+from casimg_api.upkeep import rules_of
+from casimg_api.views import time_text
 
 RETRY_S: Final = 10
 _walking: Final = threading.Lock()
@@ -34,9 +38,10 @@ def at_work() -> Iterator[None]:
 
 
 def stats(call: Call) -> None:
-    """GET stats: the figures of the repository, from the catalog alone."""
+    """GET stats: the figures of the repository, from the catalog alone, and what was done for it."""
     call.policy.enforce(call.caller, "casimg:get_stats", {})
-    found = call.registry.figures().stats()
+    figures = call.registry.figures()
+    found = figures.stats()
     send_json(
         call,
         {
@@ -55,8 +60,46 @@ def stats(call: Call) -> None:
             "dedup_ratio": round(found.dedup_ratio, 3),
             "compression_ratio": round(found.compression_ratio, 3),
             "total_ratio": round(found.total_ratio, 3),
+            **upkeep_view(figures.upkeep(rules_of(call.config.upkeep))),
         },
     )
+
+
+def upkeep_view(state: UpkeepState) -> dict[str, Any]:
+    """Return the last collection, the next one and the room there is; sizes in bytes."""
+    last = state.last_gc
+    view: dict[str, Any] | None = None
+    if last is not None:
+        report = last.report
+        view = {
+            "done_at": time_text(last.done_at),
+            "reason": last.reason,
+            "duration_s": round(report.duration_s, 3),
+            "freed_size": max(0, report.size - report.repack_new_size),
+            "content_count": report.content_count,
+            "pack_count": report.pack_count,
+            "waiting_count": report.waiting_count,
+            # What kept it from being complete.
+            "notes": [
+                note
+                for note in (report.disabled, report.orphans_refused, report.repack_stopped, *report.unreachable)
+                if note is not None
+            ],
+        }
+    return {
+        "last_gc": view,
+        "gc_running_since": _time_or_none(state.running_since),
+        "gc_failed_at": _time_or_none(state.failed_at),
+        "gc_failure": state.failure,
+        "next_gc_at": _time_or_none(state.next_gc_at),
+        "spaces": [
+            {"name": space.name, "total_size": space.total_size, "free_size": space.free_size} for space in state.spaces
+        ],
+    }
+
+
+def _time_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
 
 
 def dedup(call: Call) -> None:

@@ -6,6 +6,7 @@ Like all of the extension these routes lie below /casimg/v1, with the same calle
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
+from casimg.errors import DataElsewhereError
 from casimg_api.answers import send_json
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
@@ -37,10 +38,13 @@ def snapshot(call: Call, image_id: str) -> None:
             raise HttpError(403, f"Attribute '{name}' is read-only.")
     if row.status != "active" or row.size is None:
         raise HttpError(409, f"Image {row.id} is {row.status}: only an active image has snapshots.")
+    if row.content_id is None:
+        raise DataElsewhereError(row.id)
     inherited = {"min_disk": row.min_disk, "min_ram": row.min_ram}
     new = new_entry(call, {**inherited, **attributes}, _inherited(row))
     for limit in size_limits(call):
         limit.check(row.size)
+    call.limits.check_snapshot(call.caller.project_id, row.size)
     send_made(call, call.registry.snapshot(row, new))
 
 
@@ -100,6 +104,8 @@ def usage(call: Call, image_id: str) -> None:
 def _with_data(row: ImageRow) -> ImageRow:
     if row.status not in ("active", "deactivated") or row.size is None:
         raise HttpError(409, f"Image {row.id} is {row.status}: it has no data.")
+    if row.content_id is None:
+        raise DataElsewhereError(row.id)
     return row
 
 

@@ -5,15 +5,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, cast
 
 from casimg.catalog import ImageRow
-from casimg.errors import CasimgError, ImageDeletedError, ImageNotFoundError, NoSpaceError, NotQueuedError
+from casimg.errors import (
+    CasimgError,
+    DamageError,
+    ImageDeletedError,
+    ImageNotFoundError,
+    NoSpaceError,
+    NotQueuedError,
+    TryAgainError,
+)
 from casimg.ids import ImageId
 from casimg.registry import Inspected
 from casimg.streaming import ContentStream
 from casimg_api.answers import send_nothing
 from casimg_api.byte_ranges import ManyRangesError, UnsatisfiableRangeError, parse_range
-from casimg_api.cache_streams import Parts
+from casimg_api.cache_streams import Parts, Views
 from casimg_api.context import VIEWS_KEY, Call
 from casimg_api.errors import HttpError
+from casimg_api.http_store import open_elsewhere
 from casimg_api.images import visible_image
 from casimg_api.inspection import inspection_of
 from casimg_api.quota import size_limits
@@ -63,6 +72,7 @@ def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> 
     limits = size_limits(call)
     for limit in limits:
         limit.check(declared or 0)
+    call.limits.check_upload(call.caller.project_id, declared)
     body.look(limits, inspection_of(row, call.config.data))
 
     def inspect() -> Inspected:
@@ -149,8 +159,9 @@ def download(call: Call, image_id: str) -> None:
     if row.size is None or row.status not in ("active", "deactivated"):
         send_nothing(call)
         return
-    tag = f'"{row.content_id}"'
-    if _names(call.req.get_header("If-None-Match"), tag):
+    # Nobody can say that data elsewhere are what they were.
+    tag = None if row.content_id is None else f'"{row.content_id}"'
+    if tag is not None and _names(call.req.get_header("If-None-Match"), tag):
         call.resp.set_header("ETag", tag)
         send_nothing(call, 304)
         return
@@ -161,8 +172,9 @@ def download(call: Call, image_id: str) -> None:
     resp.status = 200 if found is None else 206
     resp.content_type = OCTETS
     resp.content_length = end - start
-    resp.set_header("ETag", tag)
-    resp.set_header("Accept-Ranges", "bytes")
+    if tag is not None:
+        resp.set_header("ETag", tag)
+        resp.set_header("Accept-Ranges", "bytes")
     if "md5" in row.hashes:
         resp.set_header("Content-MD5", row.hashes["md5"])  # in hex: clients of Glance compare it so
     if found is not None:
@@ -176,8 +188,28 @@ def _open(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]
     caching = call.services.caching if row.status == "active" else None
     if caching is not None and (cached := caching.open(row, start, end)) is not None:
         return cached
-    stream = _open_stored(call, row, start, end, stores)
+    stream = _open_somewhere(call, row, start, end, stores)
     return stream if caching is None or (start, end) != (0, row.size) else caching.filling(row, stream)
+
+
+def _open_somewhere(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> Parts:
+    """Return a stream from the first store that can give one. Raises: as the repository, HttpError 400, 503."""
+    http = call.stores.http
+    own = tuple(name for name in stores if name != http)
+    ways: list[Callable[[], Parts]] = []
+    if row.content_id is not None:
+        ways.append(lambda: _open_stored(call, row, start, end, own))
+    if row.locations:
+        at = 0 if stores[:1] == (http,) else len(ways)
+        ways.insert(at, lambda: open_elsewhere(call.imports.http_store, row, start, end))
+    while len(ways) > 1:
+        try:
+            return ways.pop(0)()
+        except (DamageError, TryAgainError, HttpError) as error:
+            if isinstance(error, HttpError) and error.status == 404:
+                raise
+            _log.warning("download.next_store image=%s request_id=%s why=%s", row.id, call.request_id, error)
+    return ways[0]()
 
 
 def _open_stored(call: Call, row: ImageRow, start: int, end: int, stores: Sequence[str]) -> ContentStream:
@@ -193,7 +225,7 @@ def _open_stored(call: Call, row: ImageRow, start: int, end: int, stores: Sequen
     return stream
 
 
-def _asked_range(call: Call, size: int, tag: str) -> tuple[int, int] | None:
+def _asked_range(call: Call, size: int, tag: str | None) -> tuple[int, int] | None:
     if_range = call.req.get_header("If-Range")
     if if_range is not None and if_range.strip() != tag:
         return None
@@ -214,7 +246,7 @@ def _preferred(call: Call, row: ImageRow) -> tuple[str, ...]:
     """Return the stores to read from: what a client prefers, then the others by weight. Raises: HttpError 400, 403."""
     text = next((value for name, value in reversed(query(call.req)) if name == "prefer"), "")
     asked = [name.strip() for name in text.split(",") if name.strip()]
-    usual = call.stores.ordered(row.stores)
+    usual = call.stores.names_of(row)
     if not asked:
         return usual
     call.policy.enforce_on_image(call.caller, "download_from_store", row)
@@ -237,7 +269,7 @@ class Sending:
     def __init__(self, stream: Parts, image_id: str, request_id: str, *, takes_views: bool = False) -> None:
         self._stream = stream
         self._parts: Iterator[bytes | memoryview] | Parts = stream
-        if takes_views and isinstance(stream, ContentStream):
+        if takes_views and isinstance(stream, Views):
             self._parts = stream.views()
         self._image_id = image_id
         self._request_id = request_id

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from casimg.catalog import ImageRow
 from casimg.catalog.task_rows import NewTask
-from casimg.errors import BadStatusError, CasimgError, ImageLockedError
+from casimg.errors import BadStatusError, CasimgError, DataElsewhereError, ImageLockedError
 from casimg_api.answers import send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
@@ -41,8 +41,11 @@ def import_image(call: Call, image_id: str) -> None:
     _check_image(row, name)
     remote = _remote(call, method) if name == "glance-download" else None
     call.policy.enforce_on_image(call.caller, "copy_image" if name == "copy-image" else "modify_image", row)
-    _break_stale_lock(call, row)
+    call.limits.check_import(call.caller.project_id)
+    break_stale_lock(call, row)
     stores = _stores(call, body)
+    if name == "copy-image" and row.content_id is None:
+        raise DataElsewhereError(row.id)
     if name == "copy-image":
         stores = _without_copies(row, stores, body)
         if not stores:
@@ -61,6 +64,7 @@ def import_image(call: Call, image_id: str) -> None:
         call.stores.is_shown,
         uri=checked_uri(call, method.get("uri"), name) if name == "web-download" else None,
         remote=remote,
+        may=call.may,
     )
     _begin(call, row, body, job)
     send_nothing(call, 202)
@@ -101,7 +105,7 @@ def _is_busy(row: ImageRow, name: str) -> bool:
     return row.status != _STATUSES[name] or (row.status == "uploading" and row.session_id is not None)
 
 
-def _break_stale_lock(call: Call, row: ImageRow) -> None:
+def break_stale_lock(call: Call, row: ImageRow) -> None:
     """Raise 409 while an import works at the image; one that nothing was heard of is forgotten."""
     holder = row.properties.get(LOCK)
     if holder is None:

@@ -30,6 +30,7 @@ def _keep(call: Call, image_id: str, declared: int | None, body: UploadBody) -> 
     limits = size_limits(call)
     for limit in limits:
         limit.check(declared or 0)
+    call.limits.check_stage(call.caller.project_id, declared)
     body.look(limits, None)  # what is in them is looked into by the import
     try:
         call.registry.stage(row.id, body, size=declared)

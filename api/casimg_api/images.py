@@ -1,7 +1,7 @@
 """`/v2/images` and `/v2/images/{id}`: create, list, show, change, delete."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
@@ -12,17 +12,19 @@ from casimg_api import listing, patch
 from casimg_api.answers import send_json, send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
+from casimg_api.location_changes import LocationChanges, Sizes
 from casimg_api.policy import forbidden, image_target
+from casimg_api.property_protection import May
 from casimg_api.requests import json_body, json_object, query
 from casimg_api.routes import Route
-from casimg_api.rules import check_count, check_name, check_reserved, image_id_of, is_uuid, plain_int
+from casimg_api.rules import check_count, check_name, check_reserved, image_id_of, is_uuid, plain_int, reserved
 from casimg_api.urls import absolute_url
 from casimg_api.views import image_path, image_view
 
 PATCH_ATTEMPTS_MAX: Final = 10
 """So often is a change made anew because somebody else was faster, before that is a conflict."""
 
-_SET_AT_CREATION: Final = frozenset(
+SET_AT_CREATION: Final = frozenset(
     {"id", "name", "visibility", "protected", "os_hidden", "owner", "container_format", "disk_format", "tags"}
     | {"min_disk", "min_ram"}
 )
@@ -32,7 +34,10 @@ _VISIBILITY_RULES: Final = {"public": "publicize_image", "community": "communiti
 
 def visible_image(call: Call, image_id: str) -> ImageRow:
     """Return an image that the caller may see. Raises: ImageNotFoundError, HttpError 404."""
-    return call.registry.show(image_id_of(image_id), call.caller.viewer)
+    row = call.registry.show(image_id_of(image_id), call.caller.viewer)
+    if call.caller.is_anonymous and row.visibility != "public":
+        raise ImageNotFoundError(row.id)
+    return row
 
 
 def create(call: Call) -> None:
@@ -54,7 +59,12 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
     image_id = attributes.get("id")
     if image_id is not None and not is_uuid(image_id):
         raise HttpError(400, "Provided object does not match schema 'image': data.id must be a UUID")
-    properties = {**inherited, **_properties(attributes)}
+    said = _properties(attributes)
+    may = call.may
+    for name in said:
+        if not may("create", name):
+            raise reserved(name)
+    properties = {**inherited, **said}
     owner = attributes.get("owner", call.caller.project_id)
     visibility = attributes.get("visibility", "shared")
     _check_creation(call, owner, visibility, said=attributes.get("visibility", "private"))
@@ -64,6 +74,7 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
     tags = tuple(sorted(set(attributes.get("tags", ()))))
     check_count("tags", len(tags), call.config.images.image_tag_quota)
     check_count("properties", len(properties), call.config.images.image_property_quota)
+    call.limits.check_new_image(call.caller.project_id)
     return NewEntry(
         id=None if image_id is None else image_id_of(image_id),
         name=attributes.get("name"),
@@ -83,7 +94,7 @@ def new_entry(call: Call, attributes: dict[str, Any], inherited: Mapping[str, st
 
 def send_made(call: Call, row: ImageRow) -> None:
     """Answer with an image that was just made."""
-    send_json(call, image_view(row, call.stores), 201)
+    send_json(call, image_view(row, call.stores, call.places, call.may), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, image_path(row.id))
     methods = call.config.image_import.enabled_import_methods
     if methods:
@@ -96,7 +107,7 @@ def _properties(attributes: dict[str, Any]) -> dict[str, str]:
     """Return what of a new image's attributes are extra properties. Raises: HttpError 400, 403."""
     found: dict[str, str] = {}
     for name, value in attributes.items():
-        if name in _SET_AT_CREATION or name in patch.READ_ONLY:
+        if name in SET_AT_CREATION or name in patch.READ_ONLY:
             continue
         check_name(name)
         check_reserved(name)
@@ -134,15 +145,20 @@ def _parent(call: Call, properties: dict[str, str]) -> ImageId | None:
 def index(call: Call) -> None:
     """GET /images: one page of what the caller may see."""
     request = listing.parse(query(call.req), call.config.images)
+    if call.caller.is_anonymous and request.query.visibility in (None, "all"):
+        request = replace(request, query=replace(request.query, visibility="public"))
     target = {} if call.caller.project_id is None else {"project_id": call.caller.project_id}
     call.policy.enforce(call.caller, "get_images", target)
-    rows = call.registry.list(request.query, call.caller.viewer) if request.query.limit else []
+    may = call.may
+    # What may not be read is not found out by asking for it either.
+    is_readable = all(may("read", name) for name in listing.properties_asked(request.query))
+    rows = call.registry.list(request.query, call.caller.viewer) if request.query.limit and is_readable else []
     shown = _allowed(call, rows)
     full = bool(shown) and len(rows) == request.query.limit
     send_json(
         call,
         {
-            "images": [image_view(row, call.stores) for row in shown],
+            "images": [image_view(row, call.stores, call.places, may) for row in shown],
             **listing.page_links(request.fields, shown[-1].id if full else None, "/v2/images"),
             "schema": "/v2/schemas/images",
         },
@@ -172,24 +188,28 @@ def show(call: Call, image_id: str) -> None:
     """GET /images/{id}."""
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "get_image", row)
-    send_json(call, image_view(row, call.stores))
+    send_json(call, image_view(row, call.stores, call.places, call.may))
 
 
 def update(call: Call, image_id: str) -> None:
     """PATCH /images/{id}, in both dialects."""
     media_type = patch.dialect(call.req.content_type)
     changes = patch.parse(media_type, json_body(call), call.services.schemas.validate_image)
+    sizes = Sizes(call.imports.http_store)
     for _ in range(PATCH_ATTEMPTS_MAX):
         row = visible_image(call, image_id)
         if changes:
-            edit = patch.apply(changes, row, _Permissions(call, row), call.config.images)
+            located = LocationChanges(call, row, sizes) if call.config.images.show_multiple_locations else None
+            edit = patch.apply(changes, row, _Permissions(call, row, call.may), call.config.images, located)
             try:
                 row = call.registry.edit(row.id, edit, revision=row.revision)
+                for store in () if located is None else located.left_stores:
+                    row = call.registry.remove_copy(row.id, store)
             except ChangedMeanwhileError:
                 continue
         else:
             call.policy.enforce_on_image(call.caller, "get_image", row)
-        send_json(call, image_view(row, call.stores))
+        send_json(call, image_view(row, call.stores, call.places, call.may))
         return
     raise HttpError(409, f"Image {image_id} is being changed by others; try again.")
 
@@ -200,6 +220,8 @@ class _Permissions:
 
     call: Call
     row: ImageRow
+    may: May
+    """What it may do with extra properties."""
     granted: set[str] = field(default_factory=set)
     """Rules that were asked: a patch may have thousands of operations."""
 

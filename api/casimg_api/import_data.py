@@ -14,6 +14,7 @@ from casimg.image_file import ImageFile
 from casimg.registry import Inspected, NewEntry, Viewer
 from casimg_api.fetching import Fetcher, FetchError
 from casimg_api.inspection import inspect_file, inspection_of
+from casimg_api.property_protection import May, everything
 from casimg_api.quota import limits_of
 from casimg_api.remote_images import RemoteImage
 from casimg_api.upload_body import ClientGoneError, UploadBody
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 ALL: Final = Viewer(None, is_admin=True)
 _PART_SIZE: Final = 256 << 10
@@ -32,8 +34,8 @@ class StoppedError(Exception):
     """The process ends; its imports are given back."""
 
 
-Method = Literal["glance-direct", "web-download", "glance-download", "copy-image", "import"]
-"""How data come: Glance's methods, and `import` for tasks that make their image."""
+Method = Literal["glance-direct", "web-download", "glance-download", "copy-image", "import", "location"]
+"""How data come: Glance's methods; `import` of tasks that make their image; `location` of data that stay elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Job:
         uri: where to fetch from, for `web-download` and `import`.
         remote: the image of another service that is fetched, for `glance-download`.
         new: the image to make first, for `import`; it has the lock of the task from its beginning.
+        said_hash: algorithm and value, in hexadecimal, that a client says data at a location have.
+        may: which properties come along, for `glance-download`.
     """
 
     method: Method
@@ -60,6 +64,8 @@ class Job:
     uri: str | None = None
     remote: RemoteImage | None = None
     new: NewEntry | None = None
+    said_hash: tuple[str, str] | None = None
+    may: May = everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,10 @@ class Wanted:
 class Look:
     """Looks into staged data, once nobody can change any more what they are declared to be."""
 
-    def __init__(self, registry: "RegistryPort", config: "Config", job: Job) -> None:
+    def __init__(self, registry: "RegistryPort", config: "Config", limits: "UnifiedLimits", job: Job) -> None:
         self._registry = registry
         self._config = config
+        self._limits = limits
         self._job = job
 
     def inspect(self, file: ImageFile) -> Inspected:
@@ -85,6 +92,7 @@ class Look:
         job = self._job
         for limit in limits_of(self._registry, self._config.data, job.project_id, len(job.stores)):
             limit.check(file.size)
+        self._limits.check_staged(job.project_id, file.size)
         inspection = inspection_of(row, self._config.data)
         return Inspected(None if inspection is None else inspect_file(file, inspection))
 

@@ -26,7 +26,7 @@ class Marks:
     """The marks of one import. Threads: one.
 
     Args:
-        job: one that makes its image leaves no marks but the lock.
+        job: one that makes its image, or takes no data, leaves no marks but the lock.
     """
 
     def __init__(self, registry: "RegistryPort", job: Job) -> None:
@@ -38,7 +38,8 @@ class Marks:
     def lock(self, status: str) -> None:
         """Give an image of this status to the job. Raises: ImageNotFoundError, BadStatusError, ImageLockedError."""
         job = self._job
-        self._registry.lock(job.image_id, LOCK, job.task_id, status=status, beside=self._shown())
+        beside = {} if job.method == "location" else self._shown()
+        self._registry.lock(job.image_id, LOCK, job.task_id, status=status, beside=beside)
 
     def note(self, store: str, error: Exception | None) -> None:
         """Show that a store has the data, or why not; never raises."""
@@ -58,7 +59,7 @@ class Marks:
         self._left = set()
         if has_failed and not self._failed:
             self._failed = set(self._job.stores)
-        beside = {} if self._job.new is not None else self._shown()
+        beside = {} if self._job.new is not None or self._job.method == "location" else self._shown()
         self._registry.unlock(self._job.image_id, LOCK, self._job.task_id, beside=beside)
 
     def unlock_quietly(self, *, has_failed: bool) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 _OF_THE_IMAGE: Final = (ImageDeletedError, ImageNotFoundError, TaskEndedError)
 """Errors that no other store would change anything about."""
@@ -47,12 +48,14 @@ class Work:
         registry: "RegistryPort",
         tasks: "Tasks",
         config: "Config",
+        limits: "UnifiedLimits",
         fetcher: Fetcher,
         stopping: threading.Event,
     ) -> None:
         self._registry = registry
         self._tasks = tasks
         self._config = config
+        self._limits = limits
         self._fetcher = fetcher
         self._stopping = stopping
 
@@ -61,18 +64,20 @@ class Work:
         if job.new is not None:
             self._registry.create(job.new)
         if job.method == "copy-image":
+            self._limits.check_copy(job.project_id)
             self._copy(job, marks)
         elif job.remote is not None:
             self._fetch_remote(job, marks, job.remote)
         elif job.uri is not None:
             self._fetch(job, marks, Wanted(job.uri))
         else:
-            look = Look(self._registry, self._config, job)
+            look = Look(self._registry, self._config, self._limits, job)
             self._registry.import_staged(
                 job.image_id, inspect=look.inspect, stores=job.stores, must_all=job.must_all, on_store=marks.note
             )
 
     def _fetch(self, job: Job, marks: Marks, wanted: Wanted) -> None:
+        self._limits.check_fetch(job.project_id)
         download = Download(self._registry, self._tasks, self._config, self._fetcher, self._stopping, job, wanted)
         with closing(download.parts()) as parts:
             if len(job.stores) == 1:
@@ -105,13 +110,18 @@ class Work:
             if name not in known:
                 raise FetchError(f"the image's format {name[:40]!r} is not known here")
         before = self._registry.show(job.image_id, ALL)
-        self._redescribe(job, found.disk_format, found.container_format, found.properties, ())
+        properties = {
+            name: value
+            for name, value in found.properties.items()
+            if job.may("update" if name in before.properties else "create", name)
+        }
+        self._redescribe(job, found.disk_format, found.container_format, properties, ())
         try:
             self._fetch(job, marks, Wanted(f"{remote.url}/file", remote.headers, found.size))
         except BaseException:
-            restored = {name: before.properties[name] for name in found.properties if name in before.properties}
+            restored = {name: before.properties[name] for name in properties if name in before.properties}
             with suppress(CasimgError):
-                self._redescribe(job, before.disk_format, before.container_format, restored, found.properties)
+                self._redescribe(job, before.disk_format, before.container_format, restored, properties)
             raise
 
     def _redescribe(

@@ -28,22 +28,27 @@ from casimg.registry import Edit
 from casimg_api.errors import HttpError, http_error_of
 from casimg_api.fetch_rules import FetchRefusedError, FetchRules
 from casimg_api.fetching import Fetcher, FetchError
+from casimg_api.http_store import HttpStore
 from casimg_api.import_data import ALL, Job, StoppedError
 from casimg_api.import_marks import LOCK, Marks, unlock
 from casimg_api.import_work import Work
 from casimg_api.inspection import FormatRefusedError
+from casimg_api.location_work import LocationWork
 from casimg_api.upload_body import ClientGoneError
 
 if TYPE_CHECKING:
     from casimg.tasks import Tasks
     from casimg_api.config import Config
     from casimg_api.ports import RegistryPort
+    from casimg_api.unified_limits import UnifiedLimits
 
 _log = logging.getLogger("casimg_api.importing")
 
 TASK_TYPE: Final = "api_image_import"
 LEGACY_TASK_TYPE: Final = "import"
 """Of tasks that make their image, see `task_creation`."""
+LOCATION_TASK_TYPE: Final = "location_import"
+"""Of tasks for data that stay elsewhere, see `location_work`."""
 
 WAITING_COUNT_MAX: Final = 1024
 _STOP_TIME_MAX_S: Final = 20.0
@@ -54,7 +59,7 @@ _PENDING_MAX: Final = timedelta(minutes=120)
 class Imports:
     """The imports of one process, on threads that live while there is work. Threads: any may call."""
 
-    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config") -> None:
+    def __init__(self, registry: "RegistryPort", tasks: "Tasks", config: "Config", limits: "UnifiedLimits") -> None:
         self._registry = registry
         self._tasks = tasks
         self._config = config
@@ -64,8 +69,11 @@ class Imports:
         self._waiting: deque[Job] = deque()
         self._threads: set[threading.Thread] = set()
         self._stopping = threading.Event()
+        self.http_store = HttpStore.of(config.http_store, self.rules)
+        """Web servers that keep data of images; None when they may not."""
         fetcher = self._fetcher = Fetcher(self.rules, given.connect_timeout_s, given.read_timeout_s)
-        self._work_of = Work(registry, tasks, config, fetcher, self._stopping)
+        self._work_of = Work(registry, tasks, config, limits, fetcher, self._stopping)
+        self._located = LocationWork(registry, tasks, config, self.http_store, self._stopping)
 
     # Whose turn it is
 
@@ -93,6 +101,7 @@ class Imports:
         with suppress(TaskNotFoundError, TaskEndedError):
             self._tasks.fail(task_id, "nothing was heard of it, and another import has begun")
         with suppress(NotLockedError):
+            self._registry.locations().give_up(image_id, only_waiting=True)
             unlock(self._registry, image_id, task_id)
 
     # Work
@@ -134,7 +143,10 @@ class Imports:
         marks = Marks(self._registry, job)
         try:
             self._tasks.begin(job.task_id)
-            self._work_of.do(job, marks)
+            if job.method == "location":
+                self._located.do(job)
+            else:
+                self._work_of.do(job, marks)
         except BaseException as error:
             self._end(job, marks, error)
         else:
@@ -182,6 +194,9 @@ def end_dead(registry: "RegistryPort", tasks: "Tasks") -> None:
             elif task.type == LEGACY_TASK_TYPE:
                 _remove(registry, task.image_id, task_id)
                 registry.unlock(task.image_id, LOCK, task_id, beside={})
+            elif task.type == LOCATION_TASK_TYPE:
+                registry.locations().give_up(task.image_id, only_waiting=True)
+                registry.unlock(task.image_id, LOCK, task_id, beside={})
 
 
 def _give_back(registry: "RegistryPort", image_id: ImageId, task_id: str, given: Mapping[str, Any]) -> None:
@@ -227,4 +242,4 @@ def _why(error: BaseException) -> str:
     return "Internal error; the log of the server says more." if known is None else known.explanation
 
 
-__all__ = ["LEGACY_TASK_TYPE", "TASK_TYPE", "Imports", "end_dead"]
+__all__ = ["LEGACY_TASK_TYPE", "LOCATION_TASK_TYPE", "TASK_TYPE", "Imports", "end_dead"]

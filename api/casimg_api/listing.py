@@ -28,6 +28,9 @@ _COMPARISONS: Final = ("eq", "neq", "gt", "gte", "lt", "lte")
 _INTEGER: Final = re.compile(r"\s*[+-]?[0-9]{1,30}\s*", re.ASCII)
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"(?:,|$)|([^,]*)(?:,|$)')
 
+PROPERTY: Final = "property:"
+"""Before the name of an extra property in a filter."""
+
 Fields = list[tuple[str, str]]
 
 
@@ -65,6 +68,11 @@ def parse(fields: Fields, config: ImagesConfig) -> ListRequest:
         limit=min(config.api_limit_max, config.limit_param_default if limit is None else parse_limit(limit)),
     )
     return ListRequest(query, tuple(item for item in fields if item[0] != "marker"))
+
+
+def properties_asked(query: Query) -> set[str]:
+    """Return the names of extra properties that a query filters by."""
+    return {item.field.removeprefix(PROPERTY) for item in query.filters if item.field.startswith(PROPERTY)}
 
 
 def page_links(fields: Iterable[tuple[str, str]], next_marker: str | None, path: str) -> dict[str, str]:
@@ -159,7 +167,7 @@ def _filters(name: str, value: str) -> tuple[Filter, ...]:
         return (Filter(name, "eq", _number(value)),)
     if name == "protected":
         return (Filter(name, "eq", _boolean(name, value)),)
-    return (Filter(name if name in _TEXTS else f"property:{name}", "eq", value),)
+    return (Filter(name if name in _TEXTS else f"{PROPERTY}{name}", "eq", value),)
 
 
 def _boolean(name: str, value: str) -> bool:

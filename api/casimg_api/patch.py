@@ -6,15 +6,17 @@ looked at, so a malformed one is 400 whatever it names.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
 
 from casimg.catalog import ImageRow
 from casimg.registry import Edit
 from casimg_api.config import ImagesConfig
 from casimg_api.errors import HttpError
-from casimg_api.rules import check_count, check_name, check_reserved, plain_int
+from casimg_api.property_protection import May
+from casimg_api.property_protection import Operation as PropertyOperation
+from casimg_api.rules import check_count, check_name, check_reserved, plain_int, reserved
 
 V20: Final = "application/openstack-images-v2.0-json-patch"
 V21: Final = "application/openstack-images-v2.1-json-patch"
@@ -64,9 +66,18 @@ class Permissions(Protocol):
 
     @property
     def is_admin(self) -> bool: ...
+    @property
+    def may(self) -> May: ...
     def set_property(self, name: str, value: object) -> None: ...
     def set_locations(self) -> None: ...
     def delete_locations(self) -> None: ...
+
+
+class Located(Protocol):
+    """Where the image's data shall lie, as changes ask; refuses with an HttpError."""
+
+    def change(self, change: Change, formats: Sequence[str | None]) -> None: ...
+    def edit(self) -> Edit: ...
 
 
 def dialect(content_type: str | None) -> str:
@@ -152,10 +163,12 @@ class _Draft:
 
     fields: dict[str, Any]
     properties: dict[str, str]
+    may: May
     touched: set[str] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
-        return name in FIELD_OF or name in self.properties
+        """Return whether there is such an attribute, or a property that the caller may read."""
+        return name in FIELD_OF or (name in self.properties and self.may("read", name))
 
     def set(self, name: str, value: Any) -> None:
         if name in FIELD_OF:
@@ -163,15 +176,31 @@ class _Draft:
             self.touched.add(FIELD_OF[name])
             return
         self.touched.add("properties")
+        if name not in self.properties:
+            self._check("create", name)
+        else:
+            self._check("delete" if value is None else "update", name)
         if value is None:  # kernel_id and ramdisk_id may be: no property has no value
             self.properties.pop(name, None)
         else:
             self.properties[name] = value
 
+    def _check(self, operation: PropertyOperation, name: str) -> None:
+        if not self.may(operation, name):
+            raise reserved(name)
 
-def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config: ImagesConfig) -> Edit:
+
+def apply(
+    changes: tuple[Change, ...],
+    row: ImageRow,
+    allow: Permissions,
+    config: ImagesConfig,
+    located: Located | None = None,
+) -> Edit:
     """Return the edit that a patch makes of an image.
 
+    Args:
+        located: of a site where locations are seen; None when they are invisible.
     Raises: HttpError 403 for what may not be set, 409 for what is there or is not, 413 for too many of something.
     """
     values = {
@@ -186,11 +215,12 @@ def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config
         "min_ram": row.min_ram,
         "tags": row.tags,
     }
-    draft = _Draft(values, dict(row.properties))
+    draft = _Draft(values, dict(row.properties), allow.may)
     for change in changes:
         name = change.path[0]
         if name == "locations":
-            _refuse_locations(change, allow)
+            _change_locations(change, allow, located, (draft.fields["disk_format"], draft.fields["container_format"]))
+            continue
         if change.op != "remove" and name == "owner" and not allow.is_admin:
             raise HttpError(403, "Owner can't be updated by non admin.")
         allow.set_property(name, change.value)
@@ -204,7 +234,8 @@ def apply(changes: tuple[Change, ...], row: ImageRow, allow: Permissions, config
         check_count("tags", len(draft.fields["tags"]), config.image_tag_quota)
     edits: dict[str, Any] = {FIELD_OF[name]: value for name, value in draft.fields.items()}
     edits["properties"] = draft.properties
-    return Edit(**{name: edits[name] for name in draft.touched})
+    edit = Edit() if located is None else located.edit()
+    return replace(edit, **{name: edits[name] for name in draft.touched})
 
 
 def _set(draft: _Draft, change: Change, row: ImageRow) -> None:
@@ -225,17 +256,21 @@ def _set(draft: _Draft, change: Change, row: ImageRow) -> None:
 def _remove(draft: _Draft, name: str) -> None:
     if name in FIELD_OF:
         raise HttpError(403, f"Property {name} may not be removed.")
-    if name not in draft.properties:
+    if not draft.has(name):
         raise HttpError(409, f"Property {name} does not exist.")
     draft.set(name, None)
 
 
-def _refuse_locations(change: Change, allow: Permissions) -> None:
-    """Refuse every change of locations, in the order in which Glance looks: they are invisible here."""
+def _change_locations(
+    change: Change, allow: Permissions, located: Located | None, formats: Sequence[str | None]
+) -> None:
+    """Change locations, or refuse to, in the order in which Glance looks."""
     if change.op == "replace" and not change.value:
         raise HttpError(403, "Cannot set locations to empty list.")
     if change.op == "remove":
         allow.delete_locations()
     else:
         allow.set_locations()
-    raise HttpError(403, f"It's not allowed to {change.op} locations if locations are invisible.")
+    if located is None:
+        raise HttpError(403, f"It's not allowed to {change.op} locations if locations are invisible.")
+    located.change(change, formats)

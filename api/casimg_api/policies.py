@@ -54,6 +54,9 @@ _METADEF_WRITE: Final = (
 UNSCOPED: Final = frozenset({"default", "context_is_admin", "service_api", "metadef_default", "metadef_admin"})
 """Rules that other rules refer to: they hold for tokens of any scope; all others for those of a project alone."""
 
+ANONYMOUS: Final = frozenset({"get_images", "get_image", "download_image", "download_from_store"})
+"""Rules that callers without a token pass, for public images; all others refuse them, whatever a policy file says."""
+
 DEFAULTS: Final[Mapping[str, str]] = {
     "default": "",
     "context_is_admin": "role:admin",

@@ -18,7 +18,7 @@ from casimg.catalog import ImageRow
 from casimg.errors import ConfigError
 from casimg_api.context import Caller
 from casimg_api.errors import HttpError
-from casimg_api.policies import DEFAULTS, UNSCOPED
+from casimg_api.policies import ANONYMOUS, DEFAULTS, UNSCOPED
 
 _log = logging.getLogger("casimg_api.policy")
 
@@ -60,6 +60,11 @@ class Policy:
         self._reload()
         return not (self._overrides.keys() & {rule, *UNSCOPED})
 
+    def has(self, rule: str) -> bool:
+        """Return whether a rule of this name is among the defaults, or in the policy file."""
+        self._reload()
+        return rule in DEFAULTS or rule in self._overrides
+
     def enforce(self, caller: Caller, rule: str, target: Mapping[str, object]) -> None:
         """Raise 403 unless a caller may do what a rule names."""
         if not self.allows(caller, rule, target):
@@ -75,6 +80,12 @@ class Policy:
         raise forbidden(rule)
 
     def _ask(self, enforcer: policy.Enforcer, caller: Caller, rule: str, target: Mapping[str, object]) -> bool:
+        if caller.is_anonymous:
+            is_public = rule == "get_images" or target.get("visibility") == "public"
+            if rule not in ANONYMOUS or not is_public:
+                return False
+            if rule not in self._overrides:
+                return True
         if caller.scope != "project" and rule not in UNSCOPED:
             return False
         return bool(enforcer.enforce(rule, dict(target), _credentials(caller)))

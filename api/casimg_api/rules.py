@@ -28,7 +28,12 @@ def is_uuid(text: str) -> bool:
 def check_reserved(name: str) -> None:
     """Raise 403 for names of properties that clients never set."""
     if name in RESERVED or name.startswith(RESERVED_PREFIX):
-        raise HttpError(403, f"Attribute '{name}' is reserved.")
+        raise reserved(name)
+
+
+def reserved(name: str) -> HttpError:
+    """Return the refusal to set a property."""
+    return HttpError(403, f"Attribute '{name}' is reserved.")
 
 
 def check_name(name: str) -> None:

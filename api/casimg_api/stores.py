@@ -33,7 +33,7 @@ class Stores:
 
     Args:
         infos: the repository's backends.
-        read_only: kinds of stores that are no backends, by name.
+        read_only: kinds of stores that are no backends, by name; web servers are of the kind `http`.
     Raises: ConfigError when the configuration names a store that there is not.
     """
 
@@ -43,6 +43,11 @@ class Stores:
         usual = next(info.name for info in infos if info.is_default)
         self.default: str = config.store.default_backend or usual
         self.writable: tuple[str, ...] = tuple(info.name for info in infos)
+        for name in read_only or {}:
+            if name in self.writable:
+                raise ConfigError("configuration of the server", f"http_store.name is {name!r}, as a backend is named")
+        self.http: str | None = next((name for name, kind in (read_only or {}).items() if kind == "http"), None)
+        """The store of web servers; None when there is none."""
         kinds = {**{info.name: _KINDS.get(info.kind, info.kind) for info in infos}, **(read_only or {})}
         where = "configuration of the server"
         for name in config.stores:
@@ -65,7 +70,8 @@ class Stores:
 
     def names_of(self, row: ImageRow) -> tuple[str, ...]:
         """Return the stores that hold an image's data, in the order in which they are read; none of data kept aside."""
-        return self.ordered(row.stores) if row.status in STORED_STATUSES else ()
+        own = row.stores if row.status in STORED_STATUSES else ()
+        return self.ordered((*own, self.http) if row.locations and self.http is not None else own)
 
     def ordered(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return names by weight, the highest first; those of equal weight keep their order."""

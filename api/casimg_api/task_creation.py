@@ -51,7 +51,7 @@ def create(call: Call) -> None:
     except HttpError:
         call.tasks.fail(row.id, "it could not be begun")
         raise
-    send_json(call, task_view(row), 201)
+    send_json(call, task_view(row, call.may), 201)
     call.resp.location = absolute_url(call.req.env, call.config.server, task_path(row.id))
 
 

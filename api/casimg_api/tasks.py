@@ -3,6 +3,7 @@
 Tasks are entered by whoever has something done: `image_import`, and `task_creation` for `POST /tasks`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from casimg_api import listing
 from casimg_api.answers import send_json
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
-from casimg_api.images import visible_image
+from casimg_api.images import SET_AT_CREATION, visible_image
+from casimg_api.property_protection import May
 from casimg_api.requests import query
 from casimg_api.routes import Route
 from casimg_api.rules import is_uuid
@@ -60,7 +62,7 @@ def index(call: Call) -> None:
 def show(call: Call, task_id: str) -> None:
     """GET /tasks/{id}."""
     enforce_access(call)
-    send_json(call, task_view(call.tasks.show(task_id, call.caller.viewer)))
+    send_json(call, task_view(call.tasks.show(task_id, call.caller.viewer), call.may))
 
 
 def delete(call: Call, task_id: str) -> None:  # noqa: ARG001 - named by the path
@@ -78,8 +80,10 @@ def of_image(call: Call, image_id: str) -> None:
     """GET /images/{id}/tasks: what is done with an image, as far as the caller's project did it."""
     row = visible_image(call, image_id)
     call.policy.enforce_on_image(call.caller, "get_image", row)
-    found = call.tasks.of_image(row.id, call.caller.viewer)
-    send_json(call, {"tasks": [_record(task) for task in found]})
+    # Tasks that are nobody's are not those of whoever has no project either.
+    found = () if call.caller.is_anonymous else call.tasks.of_image(row.id, call.caller.viewer)
+    may = call.may
+    send_json(call, {"tasks": [_record(task, may) for task in found]})
 
 
 def enforce_access(call: Call) -> None:
@@ -91,13 +95,13 @@ def task_path(task_id: str) -> str:
     return f"/v2/tasks/{task_id}"
 
 
-def task_view(row: TaskRow) -> dict[str, Any]:
-    """Return a task with all that is told of it."""
+def task_view(row: TaskRow, may: May) -> dict[str, Any]:
+    """Return a task with all that is told of it, to somebody who may do so much with properties."""
     said = {"image_id": row.image_id, "request_id": row.request_id, "user_id": row.user_id}
     return {
         **_stub(row),
         **{name: value for name, value in said.items() if value},
-        "input": row.input,
+        "input": _input(row, may),
         "result": row.result,
         "message": row.message,
     }
@@ -118,7 +122,7 @@ def _stub(row: TaskRow) -> dict[str, Any]:
     return view if row.expires_at is None else {**view, "expires_at": time_text(row.expires_at)}
 
 
-def _record(row: TaskRow) -> dict[str, Any]:
+def _record(row: TaskRow, may: May) -> dict[str, Any]:
     """Return a task as images have it: Glance's row, with times to the microsecond."""
     return {
         "id": row.id,
@@ -133,10 +137,19 @@ def _record(row: TaskRow) -> dict[str, Any]:
         "image_id": row.image_id,
         "request_id": row.request_id,
         "user_id": row.user_id,
-        "input": row.input,
+        "input": _input(row, may),
         "result": row.result,
         "message": row.message,
     }
+
+
+def _input(row: TaskRow, may: May) -> Any:
+    """Return what a task was given, without properties of an image that may not be read."""
+    given = row.input.get("image_properties")
+    if not isinstance(given, Mapping):
+        return row.input
+    shown = {name: value for name, value in given.items() if name in SET_AT_CREATION or may("read", name)}
+    return {**row.input, "image_properties": shown}
 
 
 def _exact(moment: datetime) -> str:

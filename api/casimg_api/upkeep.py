@@ -1,7 +1,7 @@
 """Collections that the server does by itself: each process looks now and then, and who gets the turn has one done.
 
 It is done by a process of its own, of low priority: in a thread it would take the interpreter from requests (measured
-in docs/decisions/0010-collections-of-servers.md). It ends when its server does, whatever way that ends.
+in docs/decisions/0009-collections-of-servers.md). It ends when its server does, whatever way that ends.
 """
 
 import logging

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from casimg.catalog import ImageRow, MemberRow
+from casimg_api.places import Places
+from casimg_api.property_protection import May, everything
 from casimg_api.stores import Stores
 
 HASH_ALGORITHM: Final = "sha512"
@@ -20,12 +22,18 @@ def image_path(image_id: str) -> str:
     return f"/v2/images/{image_id}"
 
 
-def image_view(row: ImageRow, stores: Stores) -> dict[str, Any]:
-    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them."""
+def image_view(row: ImageRow, stores: Stores, places: Places, may: May = everything) -> dict[str, Any]:
+    """Return an image as JSON wants it; extra properties stand beside the attributes and never hide them.
+
+    Args:
+        may: says which extra properties are shown.
+    """
     path = image_path(row.id)
-    multihash = row.hashes.get(HASH_ALGORITHM)
+    algorithm = row.hash_algo or (HASH_ALGORITHM if HASH_ALGORITHM in row.hashes else None)
     view: dict[str, Any] = {
-        **{name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES},
+        **{
+            name: value for name, value in row.properties.items() if name not in HIDDEN_PROPERTIES and may("read", name)
+        },
         "name": row.name,
         "disk_format": row.disk_format,
         "container_format": row.container_format,
@@ -39,8 +47,8 @@ def image_view(row: ImageRow, stores: Stores) -> dict[str, Any]:
         "min_disk": row.min_disk,
         "owner": row.owner,
         "os_hidden": row.hidden,
-        "os_hash_algo": None if multihash is None else HASH_ALGORITHM,
-        "os_hash_value": multihash,
+        "os_hash_algo": algorithm,
+        "os_hash_value": None if algorithm is None else row.hashes.get(algorithm),
         "id": row.id,
         "created_at": time_text(row.created_at),
         "updated_at": time_text(row.updated_at),
@@ -51,7 +59,7 @@ def image_view(row: ImageRow, stores: Stores) -> dict[str, Any]:
     }
     if stores.is_shown and (names := stores.names_of(row)):
         view["stores"] = ",".join(names)
-    return view
+    return {**view, **places.shown(row)}
 
 
 def member_view(row: MemberRow) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import statistics
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from benchmarks.report.glance import glance_verdicts
 from benchmarks.report.results import load_results
 from casimg.sizes import format_size
 
-_PARTS = ("uploads", "downloads", "ranges", "lists", "memory")
+_PARTS = ("uploads", "downloads", "ranges", "first", "cache", "lists", "memory")
 
 
 def main() -> int:
@@ -37,7 +38,15 @@ def main() -> int:
         our(options.workers, options.threads),
         glance(tool, options.glance_processes, options.glance_threads),
     ]
-    bench = Bench(folder / "run", services, disks, small=small, rounds=rounds, only=options.only)
+    bench = Bench(
+        folder / "run",
+        services,
+        disks,
+        small=small,
+        rounds=rounds,
+        only=options.only,
+        cached=our(options.workers, options.threads, caches_on_disk=True),
+    )
     bench.run(options.count or (2000 if small else 10_000))
     measure.save(
         results,
@@ -82,9 +91,18 @@ class Bench:
     """Runs the trials on both services by turns and keeps what they took."""
 
     def __init__(
-        self, folder: Path, services: Sequence[Service], disks: Disks, *, small: bool, rounds: int, only: Sequence[str]
+        self,
+        folder: Path,
+        services: Sequence[Service],
+        disks: Disks,
+        *,
+        small: bool,
+        rounds: int,
+        only: Sequence[str],
+        cached: Service,
     ) -> None:
         self._folder = folder
+        self._cached = cached
         self._services = services
         self._disks = disks
         self._small = small
@@ -115,10 +133,15 @@ class Bench:
                 self._sizes["stored after all uploads"][server.name] = server.stored_size()
                 trials.check(server, ids[server.name], self._disks)
             self._ask(servers, ids)
+            if "first" in self._only:
+                self._first(servers, ids)
+            if "cache" in self._only:
+                self._from_cache(next(server for server in servers if server.name == GLANCE), ids[GLANCE])
             if "memory" in self._only:
                 for server in servers:
-                    peak = trials.memory(server, ids[server.name], self._disks)
-                    self._sizes["anonymous memory, four up and four down at once"][server.name] = peak
+                    anonymous, shared = trials.memory(server, ids[server.name], self._disks)
+                    self._sizes["anonymous memory, four up and four down at once"][server.name] = anonymous
+                    self._sizes["files in memory meanwhile: what is kept"][server.name] = shared
             if "lists" in self._only:
                 for server in servers:
                     server.service.fill(server.folder, count)
@@ -141,7 +164,7 @@ class Bench:
         for what, sizes in self._sizes.items():
             ours, theirs = sizes[CASIMG], sizes[GLANCE]
             row = {"what": what, "casimg_size": ours, "glance_size": theirs}
-            found.append({**row, "size_ratio": round(theirs / ours, 3)})
+            found.append({**row, "size_ratio": round(theirs / max(1, ours), 3)})
         return found
 
     def table(self) -> str:
@@ -167,6 +190,38 @@ class Bench:
             self._by_rounds(servers, lambda server: [(*one, True) for one in trials.downloads(ids[server.name], disks)])
         if "ranges" in self._only:
             self._by_rounds(servers, lambda server: trials.ranges(ids[server.name], disks, small=small))
+
+    def _first(self, servers: Sequence[Running], ids: dict[str, dict[str, str]]) -> None:
+        """Measure downloads of services that have just been started, with what the kernel has of files and without."""
+        may_drop = trials.may_drop_page_cache()
+        if not may_drop:
+            say("the page cache stays: only a superuser drops it, so nothing is measured from the disk")
+        for drops in (False, True)[: 1 + may_drop]:
+            for number in range(min(2, self._rounds)):  # a restart takes ten seconds
+                for server in servers if number % 2 else list(reversed(servers)):
+                    for what, cost in trials.first_downloads(server, ids[server.name], drops=drops):
+                        self._keep(server, what, cost)
+
+    def _from_cache(self, theirs: Running, their_ids: dict[str, str]) -> None:
+        """Measure downloads of a casimg that keeps images on a disk of its own, and nothing in memory."""
+        with running(self._cached, self._fresh(self._cached)) as ours:
+            client = Client(ours.port)
+            our_id = client.create("dense")
+            client.upload(our_id, self._disks.dense, chunked=True)
+            client.download(our_id)  # fills it
+            give_up_s = time.monotonic() + 60
+            while not client.show("/v2/cache")["cached_images"]:
+                if time.monotonic() > give_up_s:
+                    raise RuntimeError("the cache of whole images was not filled")
+                time.sleep(0.1)
+            client.close()
+            for number in range(2 * self._rounds + 1):
+                pairs = [(ours, our_id), (theirs, their_ids["dense"])]
+                for server, image_id in pairs if number % 2 else reversed(pairs):
+                    one = Client(server.port)
+                    cost = trials.timed(server, one, lambda asked, i=image_id: asked.download(i))  # type: ignore[misc]
+                    self._keep(server, "download, no holes, from the cache of whole images", cost)
+                    one.close()
 
     def _by_rounds(self, servers: Sequence[Running], trials_of: Any) -> None:
         """Run each trial on each server by turns, more often than the uploads: they take less."""
@@ -194,7 +249,7 @@ class Bench:
         return iter(self._services if number % 2 else self._services[::-1])
 
     def _fresh(self, service: Service) -> Path:
-        folder = self._folder / service.name.lower()
+        folder = self._folder / f"{service.name.lower()}{'-cached' if service is self._cached else ''}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         return folder

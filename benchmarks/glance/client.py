@@ -35,7 +35,7 @@ class Client:
     """
 
     def __init__(self, port: int, *, keeps: bool = True) -> None:
-        self._port = port
+        self.port = port
         self._keeps = keeps
         self._connection: socket.socket | None = None
         self._buffer = bytearray(BUFFER_SIZE)
@@ -108,9 +108,9 @@ class Client:
     def _send(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> socket.socket:
         ends = {} if self._keeps else {"Connection": "close"}
         lines = [f"{name}: {value}" for name, value in {**_CALLER, **ends, **(headers or {})}.items()]
-        head = "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self._port}", *lines, "", ""])
+        head = "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", *lines, "", ""])
         if self._connection is None:
-            self._connection = socket.create_connection(("127.0.0.1", self._port), timeout=600)
+            self._connection = socket.create_connection(("127.0.0.1", self.port), timeout=600)
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection.sendall(head.encode() + body)
         return self._connection

@@ -43,8 +43,10 @@ def find_disks(images: Path | None, folder: Path, *, small: bool) -> Disks:
     folder.mkdir(parents=True, exist_ok=True)
     usual = Path(".bench/images-small" if small else ".bench/images")
     for place in (images, usual):
-        if place is not None and (place / "base.raw").exists():
-            new, before, after = (place / f"{name}.raw" for name in ("base", "instance-1", "instance-2"))
+        if place is None:
+            continue
+        new, before, after = (place / f"{name}.raw" for name in ("base", "instance-1", "instance-2"))
+        if new.exists() and before.exists() and after.exists():  # a family may be half built
             source = next(place / name for name in _DENSE_FROM if (place / name).exists())
             family = f"golden images and generations of `benchmarks.images` ({'small' if small else 'full'})"
             break

@@ -20,6 +20,9 @@ from benchmarks.measure import stored_size
 CASIMG: Final = "casimg"
 GLANCE: Final = "Glance"
 _START_TIME_MAX_S: Final = 90.0
+_LOG: Final = "server.log"
+_RESTART_PATIENCE_S: Final = 10.0
+"""Now and then uWSGI waits a minute for a worker; nothing is under way when a service is restarted."""
 _PASTE: Final = "cors http_proxy_to_wsgi versionnegotiation osprofiler context rootapp"
 """Glance's pipeline for Keystone without `authtoken`, which needs one."""
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -42,7 +45,7 @@ class Service:
     data: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
     """A service that answers."""
 
@@ -50,10 +53,18 @@ class Running:
     process: "subprocess.Popen[bytes]"
     port: int
     folder: Path
+    command: list[str]
+    environment: dict[str, str]
 
     @property
     def name(self) -> str:
         return self.service.name
+
+    def restart(self) -> None:
+        """End it and start it again: what its processes had in memory is gone. Raises: RuntimeError."""
+        self.stop(_RESTART_PATIENCE_S)
+        self.process = _start(self.command, self.environment, self.folder)
+        _wait_for_answer(self, self.folder / _LOG)
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of all its processes so far, with those of children that ended."""
@@ -63,12 +74,12 @@ class Running:
         """Return the bytes of disk that its data take."""
         return sum(stored_size(self.folder / name) for name in self.service.data)
 
-    def stop(self) -> None:
-        """End it as an operator does; what does not end in a minute is killed."""
+    def stop(self, patience_s: float = 60.0) -> None:
+        """End it as an operator does; what does not end in time is killed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(60)
+            self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -98,14 +109,23 @@ def glance(tool: GlanceTool, processes: int, threads: int) -> Service:
     return Service(GLANCE, tool.version, set_up, fill, ("store", "glance.sqlite"))
 
 
-def our(workers: int, threads: int) -> Service:
-    """Return `casimg serve` with so many processes, and threads of each."""
+def our(workers: int, threads: int, *, caches_on_disk: bool = False) -> Service:
+    """Return `casimg serve` with so many processes, and threads of each.
+
+    Args:
+        caches_on_disk: keep images whole in a cache on the disk, and nothing in memory.
+    """
 
     def set_up(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
         casimg.create(folder / "repository").close()
-        sizes = ["--workers", str(workers), "--threads", str(threads)]
+        options = ["--workers", str(workers), "--threads", str(threads)]
+        if caches_on_disk:
+            (folder / "cache").mkdir()
+            config = folder / "casimg-api.toml"
+            config.write_text('[cache]\nmemory_size_max = 0\nimage_cache_dir = "cache"\n')
+            options += ["--config", str(config)]
         place = [str(folder / "repository"), "--port", str(port)]
-        return [sys.executable, "-m", "casimg", "serve", *place, *sizes], {}
+        return [sys.executable, "-m", "casimg", "serve", *place, *options], {}
 
     def fill(folder: Path, count: int) -> None:
         command = [sys.executable, "-m", "benchmarks.glance.fill_casimg", str(folder / "repository"), str(count)]
@@ -123,21 +143,23 @@ def running(service: Service, folder: Path) -> Iterator[Running]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command, environment = service.set_up(folder, port)
-    log = folder / "server.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
+    found = Running(service, _start(command, environment, folder), port, folder, command, environment)
+    try:
+        _wait_for_answer(found, folder / _LOG)
+        yield found
+    finally:
+        found.stop()
+
+
+def _start(command: list[str], environment: dict[str, str], folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / _LOG).open("ab") as output:
+        return subprocess.Popen(
             command,
             stdout=output,
             stderr=output,
             env={**os.environ, **environment},
             start_new_session=True,  # so that what is left of it can be ended together
         )
-    found = Running(service, process, port, folder)
-    try:
-        _wait_for_answer(found, log)
-        yield found
-    finally:
-        found.stop()
 
 
 def tree(pid: int) -> list[int]:

@@ -1,10 +1,12 @@
 """What is asked of both services: each trial is timed on one of them while the other is idle."""
 
 import hashlib
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -12,7 +14,7 @@ from typing import Final
 from benchmarks.glance.client import Client, UnexpectedAnswerError
 from benchmarks.glance.disks import Disks
 from benchmarks.glance.services import Running, tree
-from benchmarks.measure import rss_anon
+from benchmarks.measure import memory_files_size, rss_anon
 from casimg.constants import KIB, MIB
 
 PAGE_COUNT: Final = 1000
@@ -93,6 +95,69 @@ def downloads(ids: Mapping[str, str], disks: Disks) -> Iterator[tuple[str, Trial
 
         yield what, trial
 
+    yield f"download, no holes, {_MANY} clients at once", partial(_download_at_once, image_id=ids["dense"])
+
+
+def _download_at_once(client: Client, image_id: str) -> None:
+    clients = [Client(client.port) for _ in range(_MANY)]
+    side_by_side([partial(one.download, image_id) for one in clients])
+    for one in clients:
+        one.close()
+
+
+def first_downloads(server: Running, ids: Mapping[str, str], *, drops: bool) -> Iterator[tuple[str, Cost]]:
+    """Yield what the first download after a start took, of each image by itself.
+
+    Args:
+        drops: the machine's page cache too; needs a superuser.
+    """
+    for words, trial in (
+        ("", partial(_download, image_id=ids["new"])),
+        (", no holes", partial(_download, image_id=ids["dense"])),
+        (f", no holes, {_MANY} clients at once", partial(_download_at_once, image_id=ids["dense"])),
+    ):
+        server.restart()
+        if drops:
+            drop_page_cache()
+        client = Client(server.port)
+        cost = timed(server, client, trial)
+        client.close()
+        yield f"first download after a start{words}{', from the disk' if drops else ''}", cost
+
+
+def _download(client: Client, image_id: str) -> None:
+    client.download(image_id)
+
+
+def drop_page_cache() -> None:
+    """Let the kernel forget what it has of files. Raises: PermissionError."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def may_drop_page_cache() -> bool:
+    """Tell whether this process can."""
+    return os.access("/proc/sys/vm/drop_caches", os.W_OK)
+
+
+def side_by_side(jobs: Sequence[Callable[[], object]]) -> None:
+    """Run jobs on a thread each. Raises: what the first of them that fails raises."""
+    failed: list[BaseException] = []
+
+    def run(job: Callable[[], object]) -> None:
+        try:
+            job()
+        except BaseException as error:  # told by the caller's thread
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
 
 def ranges(ids: Mapping[str, str], disks: Disks, *, small: bool) -> Iterator[tuple[str, Trial, bool]]:
     """Yield the trials of ranges, and whether connections are kept."""
@@ -159,8 +224,8 @@ def check(server: Running, ids: Mapping[str, str], disks: Disks) -> None:
     client.close()
 
 
-def memory(server: Running, ids: Mapping[str, str], disks: Disks) -> int:
-    """Return the anonymous memory of all processes at its peak, while four upload and four download at once."""
+def memory(server: Running, ids: Mapping[str, str], disks: Disks) -> tuple[int, int]:
+    """Return the peaks of anonymous memory, and of files in memory, while four upload and four download at once."""
     failed: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -177,10 +242,12 @@ def memory(server: Running, ids: Mapping[str, str], disks: Disks) -> int:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2 * _MANY)]
     for thread in threads:
         thread.start()
-    peak = 0
+    anonymous = shared = 0
     while any(thread.is_alive() for thread in threads):
-        peak = max(peak, sum(rss_anon(pid) for pid in tree(server.process.pid)))
+        pids = tree(server.process.pid)
+        anonymous = max(anonymous, sum(rss_anon(pid) for pid in pids))
+        shared = max(shared, sum(memory_files_size(pid) for pid in pids))
         time.sleep(0.05)
     if failed:
         raise failed[0]
-    return peak
+    return anonymous, shared

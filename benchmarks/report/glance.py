@@ -55,7 +55,9 @@ def glance_section(results: Results) -> str:
         f"token. Disks: {settings.get('disks', '?')}; `new` has {format_value('size', settings.get('new_size'))} with "
         f"holes, `no holes` {format_value('size', settings.get('dense_size'))}. Medians of "
         f"{settings.get('round_count', '?')} rounds of uploads, and more of the rest, by turns. Ratios are how many "
-        "times as fast, thrifty or small casimg is. One client asks for one thing at a time, over loopback.\n"
+        "times as fast, thrifty or small casimg is. One client asks for one thing at a time, over loopback. Goals of "
+        "downloads and ranges are about images that both have sent before, casimg from memory, Glance from the page "
+        "cache; what the first download after a start takes, when casimg has to decode, stands by itself.\n"
     )
     goals = table(("what", "measured", "goal", ""), cells, (False,) * 4)
     return "\n".join(["## casimg beside Glance\n", about, goals, markdown(rows)])

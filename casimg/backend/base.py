@@ -94,9 +94,9 @@ class ListsPartials(Protocol):
 
 @runtime_checkable
 class TellsSpace(Protocol):
-    """A backend that knows how much still fits."""
+    """A backend that knows how much still fits; None when it cannot be known now."""
 
-    def space(self) -> Space: ...
+    def space(self) -> Space | None: ...
 
 
 def space_of(backend: Backend) -> Space | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from casimg.backend.base import Backend, ListsPartials, ObjectStat, TakesFiles
+from casimg.backend.base import Backend, ListsPartials, ObjectStat, Space, TakesFiles, space_of
 from casimg.errors import BackendUnavailableError, RepositoryError
 
 
@@ -18,7 +18,7 @@ class LazyBackend:
     Args:
         name: of the backend.
         open_backend: opens it and holds its identity against the repository's. Raises: as the verbs.
-    Threads: any. Implements Backend, TakesFiles and ListsPartials, as far as what it opens does.
+    Threads: any. Implements Backend, TakesFiles, ListsPartials and TellsSpace, as far as what it opens does.
     """
 
     def __init__(self, name: str, open_backend: Callable[[], Backend]) -> None:
@@ -79,6 +79,10 @@ class LazyBackend:
         backend = self.opened()
         if isinstance(backend, ListsPartials):
             backend.delete_partial(name)
+
+    def space(self) -> Space | None:
+        """As TellsSpace.space."""
+        return space_of(self.opened())
 
     def close(self) -> None:
         """Close what was opened; again is harmless."""

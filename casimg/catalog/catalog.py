@@ -407,7 +407,7 @@ class Catalog:
 
     def image_sessions(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, frozenset[SessionId]]]:
         """Return status and sessions of those images that have a row."""
-        return self._read(lambda connection: orphans.image_sessions(connection, image_ids))
+        return self._read(lambda connection: orphans.image_sessions(connection, image_ids, self._backend_id))
 
     def known_sessions(self, session_ids: Collection[SessionId]) -> set[SessionId]:
         """Return those of the sessions that have a row, open or ended."""

@@ -31,8 +31,8 @@ class ImageBehind:
     """An image whose record is behind, read so that `written` notices every change after it.
 
     Attributes:
-        image: None when it has no row any more; without a content its records must go.
-        content, packs, members: of a stored image.
+        image: None when it has no row any more.
+        content, packs, members: of a stored image; no content when its data lie elsewhere alone.
         copies: of its contents on further backends, in the order of `image.copies`: what they are, and their packs.
         seq: newest outbox row that this state answers.
     """
@@ -43,6 +43,11 @@ class ImageBehind:
     seq: int
     members: tuple[MemberRow, ...] = ()
     copies: tuple[tuple[ContentRow, tuple[PackRow, ...]], ...] = ()
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the image has data, here or elsewhere; else its records must go."""
+        return self.content is not None or _is_elsewhere(self.image)
 
 
 def change_image(connection: Connection, image_id: ImageId, change: ImageChange, *, unique_name: bool) -> None:
@@ -89,6 +94,8 @@ def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | Non
         image = image_by_id(connection, image_id)
     except ImageNotFoundError:
         return ImageBehind(None, None, (), seq)
+    if _is_elsewhere(image):
+        return ImageBehind(image, None, (), seq, tuple(members_of(connection, image_id)))
     if image.status not in STORED_STATUSES or image.content_id is None:
         # Only stored and deleted images ever have a row in the outbox: there is no save whose record could go here.
         return ImageBehind(image, None, (), seq)
@@ -99,6 +106,10 @@ def image_behind(connection: Connection, image_id: ImageId) -> ImageBehind | Non
         for copy in image.copies
     )
     return ImageBehind(image, content, found, seq, tuple(members_of(connection, image_id)), copies)
+
+
+def _is_elsewhere(image: ImageRow | None) -> bool:
+    return image is not None and image.status in STORED_STATUSES and image.content_id is None and bool(image.locations)
 
 
 def written(
@@ -115,10 +126,13 @@ def written(
     Raises: SessionFencedError, OutdatedRecordError; both mean roll back.
     """
     image = behind.image
-    if image is None or image.session_id is None:
+    if image is None:
         raise OutdatedRecordError
     places = {image.backend_id, *(copy.backend_id for copy in image.copies)}
     put = places if backend_ids is None else places.intersection(backend_ids)
+    values: dict[str, Any] = {"session_id": session_id if image.backend_id in put else image.session_id}
+    if image.content_id is None:
+        values["staged_content_id"] = None  # what it left may go now: no record names it any more
     if not close_session(connection, session_id):
         raise SessionFencedError(session_id)
     done = connection.execute(
@@ -129,7 +143,7 @@ def written(
             images.c.revision == image.revision,
             images.c.session_id == image.session_id,
         )
-        .values(session_id=session_id if image.backend_id in put else image.session_id)
+        .values(values)
     )
     if done.rowcount != 1 or not written_copies(connection, image, session_id, put):
         raise OutdatedRecordError

@@ -14,7 +14,7 @@ from casimg.catalog.image_rows import copies_of, is_stored
 from casimg.catalog.images import note_changes_since
 from casimg.catalog.packs import hold_packs
 from casimg.catalog.rows import CopyRow, ImageRow, NewContent
-from casimg.catalog.schema import backends, contents, image_copies, images
+from casimg.catalog.schema import backends, contents, image_copies, images, sessions
 from casimg.catalog.sessions import beat, close_session
 from casimg.errors import (
     CatalogDamagedError,
@@ -103,6 +103,8 @@ def add_copy(
 
 def is_copied(connection: Connection, session_id: SessionId, content_id: ContentId) -> bool:
     """K5: tell whether the session of a copy did commit; only its commit makes the content complete."""
+    # Its lock waits for a commit whose answer was lost.
+    connection.execute(select(sessions.c.state).where(sessions.c.session_id == session_id).with_for_update()).first()
     query = select(contents.c.content_id).where(
         contents.c.content_id == content_id, contents.c.session_id == session_id, contents.c.state == "complete"
     )
@@ -165,7 +167,11 @@ def record_places(connection: Connection, image_id: ImageId) -> set[int | None]:
     )
     found = set(connection.execute(named.where(images.c.id == image_id)).scalars())
     copied = select(image_copies.c.backend_id).where(image_copies.c.image_id == image_id)
-    return found.union(connection.execute(copied).scalars()) or {None}
+    found.update(connection.execute(copied).scalars())
+    elsewhere = select(images.c.id).where(images.c.id == image_id, images.c.location_count > 0)
+    if not found or connection.execute(elsewhere).first() is not None:
+        found.add(None)  # what is said of data that lie elsewhere alone is there
+    return found
 
 
 def _hold(connection: Connection, image_id: ImageId) -> ContentId:

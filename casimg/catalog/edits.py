@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from casimg.catalog.engine import now_us
 from casimg.catalog.image_rows import insert_image, is_stored
 from casimg.catalog.listing import is_known
+from casimg.catalog.locations import Located, set_located, size_elsewhere
 from casimg.catalog.outbox import note_change
 from casimg.catalog.rows import NewImage, UsageRow
 from casimg.catalog.schema import STORED_STATUSES, contents, image_copies, image_properties, image_tags, images
@@ -60,6 +61,7 @@ class Edit:
     min_ram: int | Unset = UNSET
     tags: tuple[str, ...] | Unset = UNSET
     properties: Mapping[str, str] | Unset = UNSET
+    located: Located | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def hold(connection: Connection, image_id: ImageId, *, revision: int | None = No
 def edit_image(connection: Connection, image_id: ImageId, edit: Edit, revision: int) -> None:
     """Make an image what the edit says, all or nothing.
 
-    Raises: ImageNotFoundError, ChangedMeanwhileError, BadStatusError for formats of an image that has its data.
+    Raises: ImageNotFoundError, ChangedMeanwhileError, BadStatusError for formats of an image that has its data, or
+        locations of one that cannot have others.
     """
     row = hold(connection, image_id, revision=revision)
     values = {name: getattr(edit, name) for name in _COLUMNS if getattr(edit, name) is not UNSET}
@@ -130,6 +133,8 @@ def edit_image(connection: Connection, image_id: ImageId, edit: Edit, revision: 
         connection.execute(delete(image_tags).where(image_tags.c.image_id == image_id))
         for tags in batches(sorted(set(edit.tags))):
             connection.execute(insert(image_tags), [{"image_id": image_id, "tag": tag} for tag in tags])
+    if edit.located is not UNSET:
+        set_located(connection, image_id, row.status, edit.located)
 
 
 def _set_properties(connection: Connection, image_id: ImageId, properties: Mapping[str, str]) -> None:
@@ -213,7 +218,8 @@ def usage_of(connection: Connection, owner: str) -> UsageRow:
     ).scalar()
     uploading = sum(counts.get(status, 0) for status in ("saving", "uploading", "importing"))
     # A sum of 64-bit integers is a decimal on servers.
-    return UsageRow(sum(counts.values()), int(size or 0) + int(copied or 0), uploading, int(staged or 0))
+    stored_size = int(size or 0) + int(copied or 0) + size_elsewhere(connection, *mine, is_stored())
+    return UsageRow(sum(counts.values()), stored_size, uploading, int(staged or 0))
 
 
 def owners(connection: Connection) -> list[str]:

@@ -3,24 +3,27 @@
 What reads images in whichever way shares this. Functions take a connection.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
-from casimg.catalog.rows import CopyRow, ImageRow, NewImage
+from casimg.catalog.rows import CopyRow, ImageRow, Location, NewImage
 from casimg.catalog.schema import (
     STORED_STATUSES,
     backends,
     content_hashes,
     contents,
     image_copies,
+    image_locations,
     image_properties,
     image_tags,
     images,
 )
 from casimg.catalog.sessions import micros_of, time_of
 from casimg.catalog.transaction import batches
+from casimg.errors import CatalogDamagedError
 from casimg.ids import ContentId, ImageId, SessionId
 
 _PROPERTIES = select(image_properties.c.image_id, image_properties.c.name, image_properties.c.value)
@@ -34,7 +37,7 @@ _COPIES = (
 
 
 def is_stored() -> ColumnElement[bool]:
-    """Return the condition that an image has a content and a record, whether it may be downloaded or not."""
+    """Return the condition that an image has data, here or elsewhere, whether it may be downloaded or not."""
     return images.c.status.in_(STORED_STATUSES)
 
 
@@ -66,6 +69,7 @@ def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageR
         for content_id, algo, value in found:
             hashes.setdefault(content_id, {})[algo] = value
     copies = copies_of(connection, ids)
+    places = _locations(connection, [row.id for row in rows if row.location_count])
     return [
         image_row(
             row,
@@ -73,6 +77,7 @@ def read_images(connection: Connection, rows: Sequence[Row[Any]]) -> list[ImageR
             tuple(sorted(tags.get(row.id, ()))),
             hashes.get(row.content_id, {}),
             tuple(copies.get(row.id, ())),
+            tuple(places.get(row.id, ())),
         )
         for row in rows
     ]
@@ -88,15 +93,40 @@ def copies_of(connection: Connection, image_ids: Sequence[str]) -> dict[str, lis
     return found
 
 
+def _locations(connection: Connection, image_ids: Sequence[str]) -> dict[str, list[Location]]:
+    found: dict[str, list[Location]] = {}
+    for batch in batches(image_ids):
+        query = select(image_locations).where(image_locations.c.image_id.in_(batch))
+        query = query.order_by(image_locations.c.image_id, image_locations.c.position)
+        for row in connection.execute(query):
+            found.setdefault(row.image_id, []).append(Location(row.url, _metadata(row.image_id, row.metadata)))
+    return found
+
+
+def _metadata(image_id: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CatalogDamagedError(f"image {image_id}", "the metadata of a location are no JSON object")
+    return found
+
+
 def image_row(
     row: Row[Any],
     properties: dict[str, str],
     tags: tuple[str, ...] = (),
     hashes: dict[str, str] | None = None,
     copies: tuple[CopyRow, ...] = (),
+    locations: tuple[Location, ...] = (),
 ) -> ImageRow:
     """Return the value of one row of `image_query`."""
     is_there = row.content_id is not None and row.status in STORED_STATUSES
+    is_elsewhere = row.content_id is None and row.located_size is not None
+    if is_elsewhere:
+        said = (("md5", row.located_checksum), (row.located_hash_algo, row.located_hash_value))
+        hashes = {algo: value for algo, value in said if algo is not None and value is not None}
     return ImageRow(
         id=ImageId(row.id),
         name=row.name,
@@ -112,7 +142,7 @@ def image_row(
         created_at=time_of(row.created_at),
         updated_at=time_of(row.updated_at),
         deleted_at=None if row.deleted_at is None else time_of(row.deleted_at),
-        size=row.size,
+        size=row.located_size if is_elsewhere else row.size,
         hole_size=row.hole_size or 0,
         properties=properties,
         revision=row.revision,
@@ -126,6 +156,8 @@ def image_row(
         stores=(row.store, *(copy.store for copy in copies)) if is_there and row.store is not None else (),
         backend_id=row.backend_id,
         copies=copies if is_there else (),
+        locations=locations,
+        hash_algo=row.located_hash_algo if is_elsewhere else None,
     )
 
 

@@ -51,10 +51,15 @@ _COLUMNS: Final[dict[str, ColumnElement[Any]]] = {
             *("min_disk", "min_ram", "virtual_size", "created_at", "updated_at"),
         )
     },
-    "size": contents.c.size,
+    "size": func.coalesce(contents.c.size, images.c.located_size),
 }
 _NULLABLE: Final = frozenset({"name", "owner", "disk_format", "container_format", "size", "virtual_size"})
 _HASHES: Final = {"checksum": "md5", "os_hash_value": "sha512"}
+_HASHES_ELSEWHERE: Final = {
+    "checksum": images.c.located_checksum,
+    "os_hash_algo": images.c.located_hash_algo,
+    "os_hash_value": images.c.located_hash_value,
+}
 _INT_MAX: Final = 2**63 - 1
 _SECOND_US: Final = 1_000_000
 
@@ -156,7 +161,8 @@ def _filter(connection: Connection, item: Filter) -> Clause:
         column = content_hashes.c.algo if item.field == "os_hash_algo" else content_hashes.c.value
         met = _compare_text(connection, item, column)
         algo = content_hashes.c.algo == _HASHES.get(item.field, "sha512")
-        return exists().where(content_hashes.c.content_id == images.c.content_id, algo, met)
+        kept = exists().where(content_hashes.c.content_id == images.c.content_id, algo, met)
+        return or_(kept, _compare_text(connection, item, _HASHES_ELSEWHERE[item.field]))
     column_of = _COLUMNS.get(item.field)
     if column_of is None:
         raise InputError(f"{item.field!r} is nothing to filter by")

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, insert, select, update
 
 from casimg.catalog.packs import lies_on
-from casimg.catalog.schema import image_copies, images, orphans, packs, repo, sessions
+from casimg.catalog.schema import contents, image_copies, images, orphans, packs, repo, sessions
 from casimg.catalog.sessions import oldest_open_epoch
 from casimg.catalog.transaction import batches
 from casimg.ids import ImageId, PackId, SessionId
@@ -58,20 +58,29 @@ def pack_states(
 
 
 def image_sessions(
-    connection: Connection, image_ids: Collection[ImageId]
+    connection: Connection, image_ids: Collection[ImageId], backend_id: int | None = None
 ) -> dict[ImageId, tuple[str, frozenset[SessionId]]]:
-    """Return status and sessions of the images that have a row; each session has put one of their records."""
+    """Return status and sessions of the images that have a row: whose records are theirs, or will be.
+
+    Args:
+        backend_id: where the records lie; None is anywhere. Of a change on several backends all records have one
+            session, so a stored image that has left this one has none here.
+    """
     found: dict[ImageId, tuple[str, frozenset[SessionId]]] = {}
     for batch in batches(sorted(image_ids)):
         copies: dict[str, set[SessionId]] = {}
-        wanted = select(image_copies.c.image_id, image_copies.c.session_id).where(image_copies.c.image_id.in_(batch))
-        for copy in connection.execute(wanted):
-            copies.setdefault(copy.image_id, set()).add(copy.session_id)
+        columns = (image_copies.c.image_id, image_copies.c.backend_id, image_copies.c.session_id)
+        for copy in connection.execute(select(*columns).where(image_copies.c.image_id.in_(batch))):
+            if backend_id in (None, copy.backend_id):
+                copies.setdefault(copy.image_id, set()).add(copy.session_id)
         rows = connection.execute(
-            select(images.c.id, images.c.status, images.c.session_id).where(images.c.id.in_(batch))
+            select(images.c.id, images.c.status, images.c.session_id, contents.c.backend_id)
+            .outerjoin(contents, contents.c.content_id == images.c.content_id)
+            .where(images.c.id.in_(batch))
         )
         for row in rows:
-            own = set() if row.session_id is None else {row.session_id}
+            is_here = None in (backend_id, row.backend_id) or row.backend_id == backend_id
+            own = {row.session_id} if row.session_id is not None and is_here else set()
             found[ImageId(row.id)] = (row.status, frozenset(own | copies.get(row.id, set())))
     return found
 

@@ -6,12 +6,15 @@ the connection of a transaction.
 
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from casimg.catalog import image_rows as rows
 from casimg.catalog.engine import now_us
+from casimg.catalog.locations import Located, put_rows, say
+from casimg.catalog.outbox import note_change
 from casimg.catalog.processes import node_name, own_pid
 from casimg.catalog.rows import MemberRow, NewContent, NewImage, NewPack
 from casimg.catalog.schema import (
@@ -19,6 +22,7 @@ from casimg.catalog.schema import (
     content_packs,
     content_trees,
     contents,
+    image_copies,
     image_members,
     packs,
     repo,
@@ -27,6 +31,15 @@ from casimg.catalog.schema import (
 from casimg.catalog.sessions import micros_of
 from casimg.catalog.transaction import batches
 from casimg.ids import ContentId, SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class NewCopy:
+    """A further content of an image, and the session of the record that says so."""
+
+    backend_id: int
+    content_id: ContentId
+    session_id: SessionId
 
 
 def close_for_good(connection: Connection) -> int:
@@ -131,15 +144,23 @@ def insert_image(
     connection: Connection,
     session_id: SessionId,
     new: NewImage,
-    content_id: ContentId,
+    content_id: ContentId | None,
     *,
     created_at: datetime,
     updated_at: datetime,
     revision: int,
     status: str = "active",
     members: Sequence[MemberRow] = (),
+    copies: Sequence[NewCopy] = (),
+    is_behind: bool = False,
+    located: Located | None = None,
 ) -> None:
-    """Enter a stored image; `session_id` is that of its record, and gets an ended session."""
+    """Enter a stored image; `session_id` is that of its record, and gets an ended session.
+
+    Args:
+        content_id: None for one whose data lie elsewhere alone, as `located` says.
+        is_behind: some record of it is, and is to be written anew.
+    """
     insert_ended_session(connection, session_id, "ingest", created_at)
     rows.insert_image(
         connection,
@@ -165,6 +186,23 @@ def insert_image(
                 for row in batch
             ],
         )
+    for copy in copies:
+        insert_ended_session(connection, copy.session_id, "ingest", created_at)
+        connection.execute(
+            insert(image_copies).values(
+                image_id=new.id,
+                backend_id=copy.backend_id,
+                content_id=copy.content_id,
+                session_id=copy.session_id,
+                created_at=micros_of(created_at),
+            )
+        )
+    if is_behind:
+        note_change(connection, new.id)
+    if located is not None and located.locations:
+        put_rows(connection, new.id, located.locations)
+    if located is not None and content_id is None:
+        say(connection, new.id, located)
 
 
 def finish(connection: Connection, repository_uuid: str, incarnation: str, change_no: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from casimg.ids import ContentId, ImageId, PackId, SessionId
 
@@ -181,8 +182,16 @@ class ImageChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """Where data of an image lie that the repository does not keep; metadata as JSON has it."""
+
+    url: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image with sizes and hashes of its content; sizes in bytes, but for `min_disk` (GiB) and `min_ram` (MiB)."""
+    """An image with sizes and hashes of its data; sizes in bytes, but for `min_disk` (GiB) and `min_ram` (MiB)."""
 
     id: ImageId
     name: str | None
@@ -210,7 +219,7 @@ class ImageRow:
     tags: tuple[str, ...] = ()
     """Sorted."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """Of the content, by algorithm: "md5", "sha512"; empty when they were not computed."""
+    """Of the data, by algorithm: "md5", "sha512"; empty when they were not computed."""
     registered: bool = False
     """Made before its data: a save that fails leaves it queued."""
     stores: tuple[str, ...] = ()
@@ -219,6 +228,10 @@ class ImageRow:
     """Where `content_id` lies."""
     copies: tuple[CopyRow, ...] = ()
     """Of a stored image: its contents on further backends, the oldest first."""
+    locations: tuple[Location, ...] = ()
+    """Where its data lie elsewhere, in the order in which they are read; a queued image has those that a try left."""
+    hash_algo: str | None = None
+    """Of an image whose data lie elsewhere alone: the algorithm of its hash, also while that is still computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,13 @@ images = Table(
     Column("virtual_size", BigInteger),
     # Made before its data: a save that fails leaves it queued, where others end deleted.
     Column("registered", Boolean(name="registered"), server_default=false(), nullable=False),
+    # Rows in image_locations, so that images without any are not looked for there.
+    Column("location_count", Integer, server_default="0", nullable=False),
+    # Of data that lie elsewhere alone; an algorithm without a value says that the hash is still to be computed.
+    Column("located_size", BigInteger),
+    Column("located_hash_algo", String(64)),
+    Column("located_hash_value", String(128)),
+    Column("located_checksum", String(32)),
     # Lists are walked in this order unless asked otherwise.
     Index(None, "created_at", "id"),
 )
@@ -243,6 +250,16 @@ image_copies = Table(
     # Of its record on that backend.
     Column("session_id", String(32), ForeignKey("sessions.session_id"), nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
+)
+
+# Where an image's data lie that the repository does not keep; read in the order of their positions.
+image_locations = Table(
+    "image_locations",
+    metadata,
+    Column("image_id", String(36), ForeignKey("images.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("url", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
 )
 
 leases = Table(

@@ -15,6 +15,7 @@ from casimg.catalog.contents import complete_content, insert_pending, name_packs
 from casimg.catalog.copies import add_copy
 from casimg.catalog.engine import now_us
 from casimg.catalog.images import note_changes_since
+from casimg.catalog.locations import forget
 from casimg.catalog.packs import hold_packs
 from casimg.catalog.rows import NewContent
 from casimg.catalog.schema import CLAIMED_STATUSES, contents, images, sessions
@@ -79,6 +80,7 @@ def claim_queued(
     if done.rowcount != 1:
         check_queued(connection, image_id)
         raise NotQueuedError(image_id, "claimed by another upload")
+    forget(connection, image_id)
 
 
 def check_queued(connection: Connection, image_id: ImageId) -> None:

@@ -166,6 +166,7 @@ def show(settings: Settings, ref: str) -> None:
             ("created", time_text(image.created_at)),
             ("updated", time_text(image.updated_at)),
         ]
+        pairs += [("location", url) for url in image.locations]
         pairs += [(f"property {key}", value) for key, value in sorted(image.properties.items())]
         print_pairs(pairs)
 

@@ -24,10 +24,11 @@ casimg gc""",
 def recover(settings: Settings, force: bool) -> None:
     """Make catalog and index anew from the objects alone, after the catalog, casimg.toml or both were lost.
 
-    Stop other users of the repository first. Nothing of the objects is changed or removed; what is left of the old
-    catalog is kept under another name. Every image that was committed comes back with its metadata; one that was
-    being stored or deleted at that moment may. Afterwards `gc` removes nothing until `check --read-data` has found
-    every image whole. Cut off, it can be run again. Exit code 10 when something could not be used.
+    All backends that casimg.toml names must be there. Stop other users of the repository first. Nothing of the
+    objects is changed or removed; what is left of the old catalog is kept under another name. Every image that was
+    committed comes back with its metadata; one that was being stored or deleted at that moment may. Afterwards `gc`
+    removes nothing until `check --read-data` has found every image whole. Cut off, it can be run again. Exit code 10
+    when something could not be used.
     """
     with loading():
         make_anew = casimg.recover

@@ -250,6 +250,7 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
                 f"{size_text(found.repack_size)} by rewriting {found.repack_pack_count} packs; "
                 f"{found.orphan_count} objects without a row, {size_text(found.orphan_size)}"
             )
+            words += "".join(f"\nleft out: {why}" for why in found.unreachable)
             settings.show(found, lambda: print(words if found.disabled is None else f"frees nothing: {found.disabled}"))
             return
         report = plan.execute(progress, trust_catalog=trust_catalog)
@@ -284,6 +285,8 @@ def gc(settings: Settings, dry_run: bool, max_unused: float, trust_catalog: bool
                 f"objects without a row were not touched: {report.orphans_refused}; `casimg recover --force` brings "
                 "back what they hold, --trust-catalog removes them"
             )
+        for why in report.unreachable:
+            print(f"left out: {why}; run gc again when it is back")
         if report.fenced_count:
             print(f"{report.fenced_count} dead sessions were ended")
         if report.record_behind_count:
@@ -310,7 +313,8 @@ def check(settings: Settings, read_data: bool, subset: str | None, repair: bool)
     def text() -> None:
         for problem in report.problems:
             word = "healed" if problem.healed else "PROBLEM" if problem.lossy else "note"
-            print(f"{word} {problem.kind}: {problem.what}")
+            where = "" if problem.backend is None else f" on {problem.backend}"
+            print(f"{word} {problem.kind}{where}: {problem.what}")
             for image in problem.images:
                 print(f"  touches {image}")
         if report.repair is not None:

@@ -52,8 +52,18 @@ class MemberRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LocationRecord:
+    """Where data of the image lie that the repository does not keep."""
+
+    url: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """An image and its content, times in ISO 8601.
+
+    The content of data that lie elsewhere alone has an empty id, no trees and no packs.
 
     Ids are those that mean something without a catalog: packs by pack id, never by number.
     """
@@ -79,6 +89,7 @@ class ImageRecord:
     min_ram: int = 0
     virtual_size: int | None = None
     members: tuple[MemberRecord, ...] = ()
+    locations: tuple[LocationRecord, ...] = ()
 
 
 _OPTIONAL: Final[Mapping[str, object]] = {
@@ -88,6 +99,7 @@ _OPTIONAL: Final[Mapping[str, object]] = {
     "min_ram": 0,
     "virtual_size": None,
     "members": (),
+    "locations": (),
 }
 """Fields that are written only when they say something: a record without them means these values."""
 
@@ -124,7 +136,8 @@ def decode_record(data: BytesLike) -> ImageRecord:
         pack_ids = tuple(content.pop("pack_ids"))
         tags = tuple(document.pop("tags", ()))
         members = tuple(MemberRecord(**member) for member in document.pop("members", ()))
+        locations = tuple(LocationRecord(**location) for location in document.pop("locations", ()))
         whole = ContentRecord(trees=trees, pack_ids=pack_ids, **content)
-        return ImageRecord(content=whole, tags=tags, members=members, **document)
+        return ImageRecord(content=whole, tags=tags, members=members, locations=locations, **document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FormatDamage(f"its JSON is not a record: {error}") from None

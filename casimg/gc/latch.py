@@ -22,7 +22,7 @@ def release_latch(wiring: Wiring) -> Problem | None:
     """
     if wiring.catalog.repo().collection_enabled:
         return None
-    names = (record_of_key(found.key) for found in wiring.backend.list(RECORD_PREFIX))
+    names = (record_of_key(found.key) for peer in wiring.peers for found in peer.backend.list(RECORD_PREFIX))
     image_ids = {name[0] for name in names if name is not None}
     unknown = sorted(image_ids - set(wiring.catalog.image_sessions(image_ids)))
     if not unknown:

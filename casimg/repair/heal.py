@@ -2,7 +2,7 @@
 
 1. The index, when it contradicts the packs: it is made anew first, since the rest is found by it.
 2. Contents that name damaged packs are walked (`survey`). What the packs still hold of them is copied into new packs;
-   for the rest a copy in another pack is looked for, read and hashed.
+   for the rest a copy in another pack is looked for, read and hashed; and then one on another backend, which is copied.
 3. A damaged pack that nobody will name any more is kept aside before the commit, because `gc` may then remove it.
 4. One transaction (rule P) names the new packs; only contents that lost nothing stop naming the damaged ones. So the
    last copy of anything is never given up, and a killed repair has changed nothing but added unnamed packs.
@@ -22,15 +22,15 @@ from casimg.catalog import STORED_STATUSES, ImageRow, PackRow, SessionRow, packs
 from casimg.catalog import repair as rows_of_repair
 from casimg.catalog.members import members_of
 from casimg.catalog.repair import Healing
-from casimg.check import Findings, labels_of
 from casimg.errors import CasimgError, DamageError, ImageNotFoundError, NotFoundError, ObjectDamagedError
+from casimg.findings import Checked, Findings, here, labels_of
 from casimg.formats.pack import PackTrailer
 from casimg.ids import ContentId, PackId
 from casimg.pack.keys import pack_key, record_key
 from casimg.pack.reader import verify_pack
 from casimg.progress import Progress, ProgressCallback
 from casimg.records import put_record
-from casimg.repair.salvage import copy_frames, listed_ids, readable, set_aside
+from casimg.repair.salvage import bring, copy_frames, listed_ids, readable, set_aside
 from casimg.repair.survey import Needs, Survey
 from casimg.results.images import ByteRange
 from casimg.results.upkeep import CheckReport, LostData, Problem, RepairReport
@@ -43,20 +43,32 @@ _PACK_KINDS: Final = ("pack-missing", "pack-size", "pack-damaged", "pack-gone")
 _RECORD_KINDS: Final = ("record-missing", "record-damaged")
 
 
-def heal(
-    wiring: Wiring, findings: Findings, rebuild_index: Callable[[], object], progress: ProgressCallback | None
-) -> CheckReport:
-    """Mend what `findings` names and return its report, with what was mended.
+def heal(checked: Checked, rebuild_index: Callable[[Wiring], object], progress: ProgressCallback | None) -> CheckReport:
+    """Mend what a check found, one backend after the other, and return its report, with what was mended.
 
     Args:
-        rebuild_index: makes the index anew.
+        rebuild_index: makes the index of a backend anew.
     Raises: as a put: NoSpaceError, SessionFencedError, PackGoneError, CatalogBusyError, BackendUnavailableError.
     """
-    if not findings.is_catalog_sound:
+    if not checked.is_catalog_sound:
         why = "the catalog itself is damaged; nothing is written on its word: bring it back from a backup or recover it"
-        return replace(findings.report(), repair=RepairReport(refused=why))
-    rebuilt = not findings.is_index_right and _rebuilt(rebuild_index)
-    report = RepairReport(index_rebuilt=rebuilt)
+        return replace(checked.report(), repair=RepairReport(refused=why))
+    report = RepairReport()
+    # Indexes first: what is damaged on one backend is looked for on the others, by theirs.
+    for part in checked.parts:
+        if not part.is_index_right:
+            rebuilt = _rebuilt(part.wiring, rebuild_index)
+            report = replace(report, index_rebuilt=report.index_rebuilt or rebuilt)
+    for part in checked.parts:
+        if part.is_reached:
+            report = _heal_part(part, report, progress)
+    return replace(checked.report(), repair=report)
+
+
+def _heal_part(findings: Findings, before: RepairReport, progress: ProgressCallback | None) -> RepairReport:
+    """Mend what was found on one backend; returns the report with that added, and marks the problems."""
+    wiring = findings.wiring
+    report = RepairReport(index_rebuilt=before.index_rebuilt)
     content_ids = set(wiring.catalog.read(partial(rows_of_repair.namers, pack_nos=list(findings.damaged))))
     content_ids |= findings.broken
     for pack_no in findings.damaged:
@@ -69,8 +81,18 @@ def heal(
     still_named = set(wiring.catalog.read(partial(rows_of_repair.named_packs, pack_nos=list(findings.damaged))))
     free = {no: row for no, row in findings.damaged.items() if no not in still_named}
     words = tuple(pack_key(PackId(row.pack_id)) for row in free.values()) + tuple(f"pack number {no} " for no in free)
-    problems = [replace(problem, healed=_is_healed(problem, report, written, words)) for problem in findings.problems]
-    return replace(findings.report(), problems=tuple(problems), repair=report)
+    findings.problems = [
+        replace(problem, healed=_is_healed(problem, report, written, words)) for problem in findings.problems
+    ]
+    return replace(
+        before,
+        saved_count=before.saved_count + report.saved_count,
+        saved_size=before.saved_size + report.saved_size,
+        healed=(*before.healed, *(label for label in report.healed if label not in before.healed)),
+        lost=before.lost + report.lost,
+        set_aside=before.set_aside + report.set_aside,
+        record_count=before.record_count + report.record_count,
+    )
 
 
 def _is_healed(problem: Problem, report: RepairReport, written: Collection[str], free_packs: tuple[str, ...]) -> bool:
@@ -86,9 +108,9 @@ def _is_healed(problem: Problem, report: RepairReport, written: Collection[str],
     return False
 
 
-def _rebuilt(rebuild_index: Callable[[], object]) -> bool:
+def _rebuilt(wiring: Wiring, rebuild_index: Callable[[Wiring], object]) -> bool:
     try:
-        rebuild_index()
+        rebuild_index(wiring)
     except (DamageError, NotFoundError) as error:  # of a damaged pack; the index covers all others
         _log.warning("repair.index_without_pack why=%s", error)
     return True
@@ -193,7 +215,7 @@ class _Repair:
         return list(found.values())
 
     def _copy(self, survey: Survey, held: Mapping[int, PackTrailer], wanted: set[int]) -> dict[int, int]:
-        """Copy wanted ids from damaged packs into new ones; returns the pack number of each, as read back."""
+        """Copy wanted ids from damaged packs and other backends to new packs; returns the pack of each, read back."""
         numbers = survey.numbers
         left = set(wanted)
 
@@ -209,6 +231,7 @@ class _Repair:
             copy_frames(
                 self._wiring.backend, self._damaged[pack_no], trailer, take, self._line, self._wiring.site.level
             )
+        bring(survey.brought(left), self._line, self._wiring.site.level, self._beat)
         self._line.flush()
         placed: dict[int, int] = {}
         for pack_no, pack in self._line.shipped.items():
@@ -267,14 +290,17 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[ByteRange]:
 def _write_record(wiring: Wiring, image: ImageRow) -> bool:
     """Put the record of an image anew; False when the image went meanwhile."""
     catalog = wiring.catalog
-    if image.session_id is None or image.content_id is None:
+    if image.session_id is None:
         return False
-    content = catalog.content(image.content_id)
     members = catalog.read(partial(members_of, image_id=image.id))
-    put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id), members)
+    if image.content_id is None:
+        put_record(wiring, image.session_id, image, None, (), members)
+    else:
+        content = catalog.content(image.content_id)
+        put_record(wiring, image.session_id, image, content, catalog.content_packs(image.content_id), members)
     with suppress(ImageNotFoundError):
-        now = catalog.image(image.id)
-        if now.status in STORED_STATUSES and now.session_id == image.session_id:
+        now = here(catalog.image(image.id), wiring)
+        if now is not None and now.status in STORED_STATUSES and now.session_id == image.session_id:
             return True
     # A record must not outlive its image; this one was put after the collector's look.
     wiring.backend.delete(record_key(image.id, image.session_id))

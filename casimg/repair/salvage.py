@@ -7,11 +7,12 @@ import array
 import logging
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from casimg.backend.base import Backend
 from casimg.catalog import PackRow
-from casimg.constants import KIND_DATA
+from casimg.constants import FRAME_PLAIN_TARGET, KIND_DATA, NODE_FRAME_PLAIN_TARGET
 from casimg.errors import DamageError, NotFoundError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.frame import decode_frame, encode_frame
@@ -22,6 +23,17 @@ from casimg.pack.reader import read_frame, read_object, read_trailer, salvage
 from casimg.packing import PackLine
 
 _log = logging.getLogger("casimg.repair")
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A chunk or node of another backend; `leaf` counts leaves, since a frame holds chunks of one segment."""
+
+    number: int
+    chunk: bytes
+    kind: int
+    leaf: int
+    plain: memoryview
 
 
 def listed_ids(backend: Backend, row: PackRow) -> set[bytes]:
@@ -105,6 +117,27 @@ def copy_frames(
         if len(kept) < len(header.chunk_sizes):
             stored = encode_frame(header.kind, b"".join(piece for _, piece in kept), sizes, level)
         line.append(header.kind, stored, ids, sizes)
+
+
+def bring(found: Iterable[Brought], line: PackLine, level: int, beat: Callable[[], None]) -> None:
+    """Append chunks of other backends to new packs, those of one leaf together."""
+    group: list[Brought] = []
+
+    def write() -> None:
+        if group:
+            sizes = [len(item.plain) for item in group]
+            frame = encode_frame(group[0].kind, b"".join(item.plain for item in group), sizes, level)
+            line.append(group[0].kind, frame, [item.chunk for item in group], sizes)
+            group.clear()
+
+    for item in found:
+        beat()
+        target = FRAME_PLAIN_TARGET if item.kind == KIND_DATA else NODE_FRAME_PLAIN_TARGET
+        fits = sum(len(other.plain) for other in group) + len(item.plain) <= target
+        if group and not (fits and (item.kind, item.leaf) == (group[0].kind, group[0].leaf)):
+            write()
+        group.append(item)
+    write()
 
 
 def set_aside(backend: Backend, row: PackRow, spool: Path) -> str | None:

@@ -1,18 +1,19 @@
 """Walk the contents that name damaged packs: what each needs, and where that still is.
 
 Every node and chunk is, in this order: readable in a damaged pack, so it is copied; in a sound pack that the content
-names; in any other pack that the session may rely on, read and hashed before it counts; or lost, with its range.
+names; in any other pack that the session may rely on, read and hashed before it counts; on another backend, read and
+hashed too, so it is copied; or lost, with its range.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from casimg.assemble import ContentReader, Patience
 from casimg.catalog import PackRow, reading
-from casimg.constants import HOLE_FLAG, NODE_RADIX, SEGMENT_SIZE
-from casimg.errors import DamageError, ImageNotFoundError, NodeDamagedError, NotFoundError
+from casimg.constants import HOLE_FLAG, KIND_DATA, KIND_METADATA, NODE_RADIX, SEGMENT_SIZE
+from casimg.errors import BackendUnavailableError, DamageError, ImageNotFoundError, NodeDamagedError, NotFoundError
 from casimg.formats.damage import FormatDamage
 from casimg.formats.node import Inner, Leaf, decode_node
 from casimg.formats.pack import PackTrailer
@@ -22,6 +23,8 @@ from casimg.index.entries import EntryLists
 from casimg.manifest.walk import load_inner, load_leaf
 from casimg.pack.keys import pack_key
 from casimg.pack.reader import read_frame
+from casimg.repair.others import Others
+from casimg.repair.salvage import Brought
 from casimg.wiring import Wiring
 
 _log = logging.getLogger("casimg.repair")
@@ -82,6 +85,22 @@ class Survey:
                     self._held.append(Place(pack_no, *rest))
         self._confirmed: dict[bytes, Place | None] = {}
         self._walked: dict[NodeId, tuple[frozenset[int], frozenset[int]]] = {}
+        self._others = Others(wiring)
+        self._leaf_count = 0
+        self._brought: dict[int, tuple[bytes, int]] = {}
+
+    def brought(self, wanted: Collection[int]) -> Iterator[Brought]:
+        """Read what was found on other backends, checked once more, the chunks of a leaf after each other.
+
+        Args:
+            wanted: numbers of ids; others are left out, and so is what cannot be read any more.
+        """
+        for number, (chunk, leaf) in self._brought.items():
+            plain = self._read(self._held[number]) if number in wanted else None
+            if plain is not None and chunk_id(plain) == chunk:
+                yield Brought(number, chunk, KIND_DATA, leaf, plain)
+            elif plain is not None and node_id(plain) == chunk:
+                yield Brought(number, chunk, KIND_METADATA, leaf, plain)
 
     def walk(self, content_id: ContentId) -> Needs | None:
         """Return what a content needs; None when it went meanwhile."""
@@ -158,6 +177,7 @@ class Survey:
                     stack.append((NodeId(child), height - 1, at + position * (span // NODE_RADIX)))
 
     def _walk_leaf(self, leaf: Leaf, node: NodeId, at: int, sound: frozenset[int], needs: Needs) -> None:
+        self._leaf_count += 1
         own = Needs(needs.content_id, needs.damaged)
         used: set[int] = set()
         offset = at * SEGMENT_SIZE
@@ -191,11 +211,23 @@ class Survey:
             if place is not None:
                 return place
         if self._confirmed.get(chunk) is None and not self._confirm(chunk, sound):
-            return None
+            return self._bring(chunk, needs)
         place = self._confirmed[chunk]
         if place is not None and place.pack_no not in sound:
             needs.elsewhere.add(place.pack_no)
         return place
+
+    def _bring(self, chunk: bytes, needs: Needs) -> Place | None:
+        """Return where another backend has a chunk, from now on one of those to copy; None when none has it."""
+        for row, place in self._others.places(chunk):
+            self._rows.setdefault(row.pack_no, row)
+            if self._is_there(chunk, place):
+                number = self.numbers[chunk] = len(self._held)
+                self._held.append(place)
+                self._brought[number] = chunk, self._leaf_count
+                needs.copied.add(number)
+                return place
+        return None
 
     def _place(self, chunk: bytes, pack_nos: Collection[int]) -> Place | None:
         """Return a place that an entry list of one of these packs confirms."""
@@ -232,10 +264,17 @@ class Survey:
 
     def _read(self, place: Place) -> memoryview | None:
         """Return the bytes at a place, not yet checked."""
-        key = pack_key(PackId(self._rows[place.pack_no].pack_id))
+        row = self._rows[place.pack_no]
+        wiring = self._wiring.peer(row.backend_id)
         try:
-            header, plain = read_frame(self._wiring.backend, key, place.frame_offset, place.frame_size)
+            header, plain = read_frame(
+                wiring.backend, pack_key(PackId(row.pack_id)), place.frame_offset, place.frame_size
+            )
         except (DamageError, NotFoundError):
+            return None
+        except BackendUnavailableError:
+            if wiring is self._wiring:
+                raise
             return None
         if place.position >= len(header.chunk_sizes):
             return None

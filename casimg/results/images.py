@@ -17,6 +17,7 @@ class Image:
         hole_size: of these, bytes in holes.
         parent_id: the image this one is a snapshot of; that image may be gone.
         stores: names of the backends where its data lie; the one that is read first at the front.
+        locations: URLs of data that the repository does not keep; without a content they are all that there is.
     """
 
     id: ImageId
@@ -36,6 +37,7 @@ class Image:
     deleted_at: datetime | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     stores: tuple[str, ...] = ()
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class GcPlan:
     orphan_size: int = 0
     disabled: str | None = None
     """Why nothing would be freed, after `recover` and before a full check."""
+    unreachable: tuple[str, ...] = ()
+    """Backends that could not be looked at, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class GcReport:
         orphans_refused: why none were removed, when the catalog looks restored from a backup.
         record_behind_count: images whose record could not be brought up to date; the next `gc` tries again.
         disabled: why nothing at all was removed, after `recover` and before a full check.
+        unreachable: backends that could not be reached, and why; what lies there is for a later `gc`.
     """
 
     content_count: int = 0
@@ -64,6 +67,7 @@ class GcReport:
     orphans_refused: str | None = None
     record_behind_count: int = 0
     disabled: str | None = None
+    unreachable: tuple[str, ...] = ()
     duration_s: float = 0.0
 
 
@@ -116,8 +120,10 @@ class Problem:
     Attributes:
         kind: "pack-missing", "pack-damaged", "pack-size", "node-damaged", "chunk-lost", "record-missing",
             "record-damaged", "record-differs", "record-unknown", "object-unknown", "pack-gone", "index-wrong",
-            "catalog"; of `recover` also "pack-unusable", "pack-name", "record-name", "image-lost".
+            "catalog", "backend-unreachable"; of `recover` also "pack-unusable", "pack-name", "record-name",
+            "image-lost".
         images: names and ids of the images it touches.
+        backend: where it was found, when the repository has several backends.
     """
 
     kind: str
@@ -127,6 +133,7 @@ class Problem:
     """False when no committed image can lose a byte by it (left-overs that gc removes)."""
     healed: bool = False
     """A repair in the same run mended it."""
+    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ Watch = Callable[[Call], None]
 
 
 def watch_parts(wiring: Wiring, watch: Watch, *, takes_files: bool = True) -> None:
-    """Put a watch around the backend, the catalog and the index of an open repository.
+    """Put a watch around a backend, the catalog and the index of an open repository; of others nothing is told.
 
     Args:
         takes_files: False hides that a local backend can take over spool files, so that packs are put as bytes.
@@ -55,7 +55,7 @@ def watch_parts(wiring: Wiring, watch: Watch, *, takes_files: bool = True) -> No
     taking = takes_files and isinstance(backend, TakesFiles)
     wiring.backend = WatchedTakingBackend(backend, watch) if taking else WatchedBackend(backend, watch)
     database = WatchedDatabase(wiring.catalog._database, watch)
-    wiring.catalog = Catalog(cast(Database, database))
+    wiring.catalog = Catalog(cast(Database, database), wiring.backend_id)
     wiring.index = cast(Index, WatchedIndex(wiring.index, watch))
 
 

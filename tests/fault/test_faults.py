@@ -18,6 +18,7 @@ STEP = {
     "snapshot": 5,
     "snapshot-disk": 27,
     "delete": 2,
+    "copy": 31,
     "gc": 43,
     "index": 5,
     "get": 17,

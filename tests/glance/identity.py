@@ -23,6 +23,11 @@ PEOPLE = {
     "bob": ("red", ("member",)),
 }
 """User: project and roles there; admin is there from the start. A password is its owner's name twice."""
+IMAGE_SERVICE = "glance"
+"""The image service's name in the catalog, which tempest looks for."""
+LIMITS = ("image_size_total", "image_stage_total", "image_count_total", "image_count_uploading")
+FAR_AWAY = 100_000
+"""The limit of a project unless a test says another."""
 
 
 def password_of(user: str) -> str:
@@ -104,7 +109,7 @@ def keystone(programs: Programs, folder: Path) -> Iterator[Keystone]:
 
 
 def furnish(found: Keystone, endpoints: dict[str, str]) -> None:
-    """Make services with their endpoints, projects, users and roles.
+    """Make services with their endpoints, limits of images, projects, users and roles.
 
     Args:
         endpoints: URL by type of service; Keystone's own is added.
@@ -114,11 +119,16 @@ def furnish(found: Keystone, endpoints: dict[str, str]) -> None:
     for kind, url in {"identity": found.url, **endpoints}.items():
         service_id = known.get(kind)
         if service_id is None:
-            body = {"service": {"type": kind, "name": kind}}
-            service_id = admin.want("POST", "/services", body)["service"]["id"]
+            body = {"service": {"type": kind, "name": IMAGE_SERVICE if kind == "image" else kind}}
+            service_id = known[kind] = admin.want("POST", "/services", body)["service"]["id"]
         for interface in ("public", "internal", "admin"):
             endpoint = {"service_id": service_id, "url": url, "interface": interface, "region_id": REGION}
             admin.want("POST", "/endpoints", {"endpoint": endpoint})
+    registered = [
+        {"service_id": known["image"], "region_id": REGION, "resource_name": name, "default_limit": FAR_AWAY}
+        for name in LIMITS
+    ]
+    admin.want("POST", "/registered_limits", {"registered_limits": registered})
     roles = {role["name"]: role["id"] for role in admin.want("GET", "/roles")["roles"]}
     projects: dict[str, str] = {}
     for user, (project, names) in PEOPLE.items():

@@ -14,6 +14,7 @@ PASSED = HERE / "passed.txt"
 DOCUMENT = HERE.parents[1] / "docs" / "http-api.md"
 BEGIN, END = "<!-- of the last run -->\n", "<!-- end of the last run -->\n"
 PREFIX = "tempest.api.image."
+LIMITS_PREFIX = "tempest.scenario.test_unified_limits."
 SDK_PREFIX = "openstack.tests.functional."
 
 
@@ -70,7 +71,7 @@ def told(outcomes: Sequence[Outcome], comparison: Comparison) -> str:
     lines += [f"new pass: {test}" for test in comparison.gained]
     if comparison.gained:
         lines.append("take the new ones over with: python -m tests.glance --write")
-    for name, prefix in (("tempest", PREFIX), ("openstacksdk", SDK_PREFIX)):
+    for name, prefix in (("tempest", PREFIX), ("tempest's limits", LIMITS_PREFIX), ("openstacksdk", SDK_PREFIX)):
         if tests := of_suite(outcomes, prefix):
             found = counts(tests)
             lines.append(f"{name}: {found['passed']} passed, {found['failed']} failed, {found['skipped']} skipped")
@@ -80,11 +81,13 @@ def told(outcomes: Sequence[Outcome], comparison: Comparison) -> str:
 def tables(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
     """Return the part of the document that a run writes: numbers, and the tests that do not pass, by their reason."""
     tempest, sdk = of_suite(outcomes, PREFIX), of_suite(outcomes, SDK_PREFIX)
-    found, found_sdk = counts(tempest), counts(sdk)
+    limits = of_suite(outcomes, LIMITS_PREFIX)
+    found, found_limits, found_sdk = counts(tempest), counts(limits), counts(sdk)
     programs = ", ".join(f"{name} {version}" for name, version in versions.items() if not name.startswith("pytest"))
     lines = [
         f"With {programs}: {found['passed']} of {len(tempest)} tests of `{PREFIX.rstrip('.')}` pass, "
-        f"{found['failed']} fail, {found['skipped']} are skipped; of openstacksdk's own functional tests of images "
+        f"{found['failed']} fail, {found['skipped']} are skipped; of `{LIMITS_PREFIX.rstrip('.')}` "
+        f"{found_limits['passed']} of {len(limits)} pass; of openstacksdk's own functional tests of images "
         f"{found_sdk['passed']} of {len(sdk)} pass.",
         "",
         "| configuration | of casimg |",

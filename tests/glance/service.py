@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.glance.identity import SERVICE_USER, Keystone, password_of
-from tests.glance.install import clean_environ
+from tests.glance.install import REGION, clean_environ
 from tests.servers.processes import ending_with_us, run_checked, running
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -39,18 +39,21 @@ def make_repository(folder: Path, definitions: Path) -> Path:
 
 def config_text(repository: Path, identity: Keystone, *settings: Settings) -> str:
     """Return a configuration of the server with Keystone, and with settings; the last word counts."""
+    us = {
+        "auth_url": identity.url,
+        "username": SERVICE_USER,
+        "password": password_of(SERVICE_USER),
+        "project_name": "service",
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+    }
     sections: dict[str, dict[str, Any]] = {
         "repository": {"path": str(repository)},
         "auth": {"mode": "keystone"},
         "auth.keystone": {
-            "auth_url": identity.url,
+            **us,
             "www_authenticate_uri": identity.url,
             "auth_type": "password",
-            "username": SERVICE_USER,
-            "password": password_of(SERVICE_USER),
-            "project_name": "service",
-            "user_domain_name": "Default",
-            "project_domain_name": "Default",
             "service_token_roles": ["service"],
             "service_token_roles_required": True,
         },
@@ -58,6 +61,8 @@ def config_text(repository: Path, identity: Keystone, *settings: Settings) -> st
     for one in settings:
         for name, options in one.items():
             sections.setdefault(name, {}).update(options)
+    if sections.get("quota", {}).get("use_keystone_limits"):
+        sections["quota.oslo_limit"] = {**us, "endpoint_service_type": "image", "endpoint_region_name": REGION}
     # JSON's texts, numbers, booleans and lists of them are TOML as well.
     return "".join(
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())

@@ -20,6 +20,13 @@ _OF_OTHERS = (
 """Tests that want another configuration than the usual one, or what is not here."""
 
 
+_WEB: Settings = {
+    # tempest expects this name, and starts web servers of its own on any port.
+    "http_store": {"enabled": True, "name": "web"},
+    "import_filtering_opts": {"allowed_ports": []},
+}
+
+
 @dataclass(frozen=True)
 class Profile:
     """A configuration of casimg, what tempest is told of it, and the tests that are run with it.
@@ -27,6 +34,7 @@ class Profile:
     Args:
         own_folders: settings that name a folder, another one for each server.
         has_clients: whether the clients' own tests run with it; they want as much as possible switched on.
+        folder: of tempest, with the tests.
         small: the tests of a small run, none of which is skipped with this configuration; empty leaves it out.
     """
 
@@ -36,6 +44,7 @@ class Profile:
     own_folders: Sequence[tuple[str, str]] = ()
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     regex: str = r"^tempest\.api\.image\."
+    folder: str = "api/image"
     has_clients: bool = False
     small: str = ""
 
@@ -51,8 +60,8 @@ PROFILES = (
     ),
     Profile(
         "stores",
-        "the repository's backends are shown as stores (`store.multi_store`)",
-        settings={"store": {"multi_store": True}},
+        "the repository's backends are shown as stores (`store.multi_store`), and projects have limits in Keystone",
+        settings={"store": {"multi_store": True}, "quota": {"use_keystone_limits": True}},
         regex=r"^tempest\.api\.image\..*(Import|Store|BasicOperations)",
         has_clients=True,
         small=r"^tempest\.api\.image\..*(CopyImages|bad_url|MultiStoresI|BasicOperations)",
@@ -65,6 +74,13 @@ PROFILES = (
         regex=r"^tempest\.api\.image\..*StoreWeight",
     ),
     Profile(
+        "limits",
+        "projects have limits in Keystone (`quota.use_keystone_limits`)",
+        settings={"quota": {"use_keystone_limits": True}},
+        regex=r"^tempest\.scenario\.test_unified_limits\.",
+        folder="scenario",
+    ),
+    Profile(
         "cache",
         "each server has a cache of images (`cache.image_cache_dir`)",
         own_folders=(("cache", "image_cache_dir"),),
@@ -74,25 +90,21 @@ PROFILES = (
     Profile(
         "locations",
         "clients see and set locations (`images.show_multiple_locations`), also on web servers (`http_store`)",
-        settings={"images": {"show_multiple_locations": True}, "http_store": {"enabled": True}},
+        settings={**_WEB, "images": {"show_multiple_locations": True, "show_image_direct_url": True}},
         options={"image-feature-enabled": {"manage_locations": "true", "http_store_enabled": "true"}},
         regex=r"^tempest\.api\.image\..*(Location|HashCalculation)",
     ),
     Profile(
         "stores-http",
         "web servers are a store beside the two backends",
-        settings={"store": {"multi_store": True}, "http_store": {"enabled": True}},
+        settings={**_WEB, "store": {"multi_store": True}},
         options={"image-feature-enabled": {"http_store_enabled": "true"}},
         regex=r"^tempest\.api\.image\..*(LocationImport|HashCalculation|Stores)",
     ),
     Profile(
         "unhashed",
         "the same, and data on web servers are not hashed (`images.do_secure_hash` is off)",
-        settings={
-            "store": {"multi_store": True},
-            "http_store": {"enabled": True},
-            "images": {"do_secure_hash": False},
-        },
+        settings={**_WEB, "store": {"multi_store": True}, "images": {"do_secure_hash": False}},
         options={"image-feature-enabled": {"http_store_enabled": "true", "do_secure_hash": "false"}},
         regex=r"^tempest\.api\.image\..*LocationImport",
     ),
@@ -160,4 +172,4 @@ def run_suite(
     work.mkdir()
     (work / "tempest.conf").write_text(tempest_conf(work, identity, web_url, profile.options))
     environ = clean_environ(TEMPEST_CONFIG_DIR=str(work), TEMPEST_CONFIG="tempest.conf")
-    return run_stestr(programs, work, "tempest", "api/image", environ, regex or profile.regex)
+    return run_stestr(programs, work, "tempest", profile.folder, environ, regex or profile.regex)

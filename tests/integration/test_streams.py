@@ -1,18 +1,24 @@
 """Streams of stored images: what they hold while they are read, and what they let go of."""
 
 import threading
+import time
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import casimg
+from casimg import streaming
 from casimg.assemble import ContentReader
 from casimg.catalog import reading
 from casimg.constants import SEGMENT_SIZE
 from casimg.errors import DamageError, ImageNotFoundError
+from casimg.formats.node import Leaf
 from casimg.frames import FrameCache
 from casimg.ids import ImageId
+from casimg.kept import KeptSegment, KeptSegments
+from casimg.pieces import pieces, read_piece
 from casimg.read_ahead import ReadAhead
 from casimg.registry import Registry, Viewer
 from casimg.repository import Repository
@@ -34,6 +40,17 @@ def registry(repo: Repository) -> Registry:
 
 def _id(repo: Repository) -> ImageId:
     return repo._wiring.catalog.find("a").id
+
+
+def _plenty() -> tuple[int, int]:
+    """Of memory, whatever the machine has."""
+    return 8 << 30, 16 << 30
+
+
+def _keep(repo: Repository) -> None:
+    """Let streams keep what they read."""
+    repo._wiring.shared.kept._free_size = _plenty
+    repo.registry().keep(64 << 20)
 
 
 def _lease_count(repo: Repository) -> int:
@@ -123,7 +140,7 @@ def test_a_short_range_without_buffers_is_under_a_lease(repo: Repository, regist
 
 def test_what_was_read_is_kept_and_read_no_more(repo: Repository, registry: Registry) -> None:
     """With memory, a second read of the same bytes, also of another image that has them, needs no pack."""
-    registry.keep(64 << 20)
+    _keep(repo)
     row = registry.show(_id(repo), _ADMIN)
     with closing(registry.stream(row)) as stream:
         assert b"".join(stream) == _DATA
@@ -141,9 +158,73 @@ def test_what_was_read_is_kept_and_read_no_more(repo: Repository, registry: Regi
         assert b"".join(start) == _DATA[100 : 2 * SEGMENT_SIZE]
 
 
+def test_of_many_at_once_one_reads(repo: Repository, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight streams of one image at the same time decode each segment once, and all get the right bytes."""
+    _keep(repo)
+    row = registry.show(_id(repo), _ADMIN)
+    read: list[int] = []
+
+    def counted(reader: ContentReader, leaf: Leaf, start: int, view: memoryview, *, by_runs: bool = False) -> None:
+        read.append(len(view))
+        time.sleep(0.02)  # so that all want it meanwhile
+        read_piece(reader, leaf, start, view, by_runs=by_runs)
+
+    monkeypatch.setattr(streaming, "read_piece", counted)
+    got = [bytearray() for _ in range(8)]
+    together = threading.Barrier(8)
+
+    def take(into: bytearray) -> None:
+        with closing(registry.stream(row)) as stream:
+            together.wait()
+            _take_all(stream, into)
+
+    threads = [threading.Thread(target=take, args=(into,)) for into in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(into == _DATA for into in got)
+    assert sum(read) == _DATA_SIZE
+
+
+def test_who_waits_for_another_reads_itself_when_that_one_goes_away(repo: Repository, registry: Registry) -> None:
+    """A stream that is closed, or that fails, while others wait for what it reads costs them nothing but time."""
+    reader = _reader(repo)
+    ahead = ReadAhead(1, kept=KeptSegments(64 << 20, free_size=_plenty))
+    held = threading.Event()
+
+    def busy() -> None:
+        held.wait()
+
+    ahead.submit(busy)  # the only thread
+    first = ContentStream(reader, ahead, 0, SEGMENT_SIZE)
+    second = ContentStream(reader, ahead, 0, SEGMENT_SIZE)
+    first._read_on()
+    second._read_on()
+    assert [one._running[0].is_joined for one in (first, second)] == [False, True]
+    first.close()
+    held.set()
+    assert b"".join(second) == _DATA[:SEGMENT_SIZE]
+    second.close()
+    failing: Future[KeptSegment | None] = Future()
+    ahead.kept.resize(64 << 20)
+    leaf = next(iter(pieces(reader, 0, 1))).leaf
+    assert leaf is not None
+    ahead._led[leaf] = failing
+    third = ContentStream(reader, ahead, 0, SEGMENT_SIZE)
+    third._read_on()
+    assert third._running[0].is_joined
+    failing.set_exception(DamageError("gone"))
+    assert b"".join(third) == _DATA[:SEGMENT_SIZE]
+    third.close()
+    ahead.close()
+    assert ahead.extra_used_count == 0
+    assert set(ahead._led) == {leaf}
+
+
 def test_damage_is_not_kept(repo: Repository, registry: Registry) -> None:
     """A segment that cannot be read leaves nothing behind; once it can be read again, it is read and kept."""
-    registry.keep(64 << 20)
+    _keep(repo)
     row = registry.show(_id(repo), _ADMIN)
     pack = max((repo.path / "objects" / "packs").rglob("*"), key=lambda path: path.stat().st_size)
     good = pack.read_bytes()
@@ -163,7 +244,7 @@ def test_views_are_the_bytes(repo: Repository, registry: Registry) -> None:
     data = _DATA[:SEGMENT_SIZE] + bytes(3 * SEGMENT_SIZE) + _DATA[: SEGMENT_SIZE + 17]
     repo.put([data], name="holes")
     row = repo._wiring.catalog.find("holes")
-    registry.keep(64 << 20)
+    _keep(repo)
     for _ in range(2):
         for start, end in ((0, len(data)), (17, len(data) - 1), (SEGMENT_SIZE - 1, 4 * SEGMENT_SIZE + 1)):
             got = bytearray()

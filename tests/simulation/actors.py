@@ -13,11 +13,15 @@ from casimg.catalog import ImageChange, ImageRow
 from casimg.catalog.sessions import fence_stale
 from casimg.check import find_problems
 from casimg.constants import KIND_DATA, KIND_METADATA
+from casimg.copying import copy_image, leave
 from casimg.errors import (
     BadStatusError,
     ConflictError,
+    CopyExistsError,
+    CopyNotFoundError,
     DamageError,
     ImageNotFoundError,
+    LastCopyError,
     NameTakenError,
     NotFoundError,
     NotQueuedError,
@@ -38,7 +42,7 @@ from casimg.updating import delete, update
 from casimg.wiring import Wiring
 from tests.simulation.truth import PROPERTY, Spec, bytes_of, changed_spec, decode_spec, random_spec
 from tests.simulation.violation import ViolationError
-from tests.simulation.world import World, new_entry, snapshot_disk, snapshot_row, store
+from tests.simulation.world import OPTIONS, World, new_entry, snapshot_disk, snapshot_row, store
 
 Work = Callable[[World, Wiring, random.Random], None]
 NO_REPACK = RepackRules(unused_max=1)
@@ -160,6 +164,24 @@ def uploader(*, count: int = 2, tries: int = 2) -> Work:
                 for _ in range(tries):
                     if upload_again(world, wiring, image_id):
                         break
+
+    return work
+
+
+def copier(*, count: int = 3) -> Work:
+    """Copy images to the backend where they do not lie, or let them leave one of two."""
+
+    def work(world: World, wiring: Wiring, rng: random.Random) -> None:
+        for _ in range(count):
+            image = _choose(world, wiring, rng)
+            if image is None:
+                return
+            peer = rng.choice(wiring.peers)
+            with contextlib.suppress(CopyExistsError, CopyNotFoundError, LastCopyError):
+                if peer.backend.name in image.stores:
+                    _tried(world, lambda: leave(peer, image.id), image)  # noqa: B023
+                else:
+                    _tried(world, lambda: copy_image(peer, image.id, OPTIONS), image)  # noqa: B023
 
     return work
 
@@ -320,7 +342,7 @@ def repairer(*, count: int = 2) -> Work:
 def repair(wiring: Wiring) -> CheckReport:
     """Read everything and mend what is found."""
     found = find_problems(wiring, read_data=True, subset=None, progress=None)
-    return heal(wiring, found, wiring.follow, None)
+    return heal(found, lambda peer: peer.follow(), None)
 
 
 def fencer(*, count: int = 2) -> Work:

@@ -15,6 +15,8 @@
     I11 after damage: a chunk that a content's packs give stays findable, unless what it now rests on is damaged and no
         check has said so; new contents lack nothing but what was damaged
     I12 after a last repair: what an image lacks is in no pack that is live or condemned
+    I14 a content's packs lie on its backend, and an image has a content on each of its backends that is as its first
+        one: I1, I4, I9 and I10 hold for copies too
     I13 a registered image is deleted only when somebody asked for it; a save of it that fails leaves it queued
     L   orphans are never refused: this catalog is never restored from a backup
     R   a read that began on an active image ends with the right bytes
@@ -33,7 +35,7 @@ from casimg.formats.pack import decode_trailer
 from casimg.formats.record import ImageRecord, decode_record
 from casimg.ids import ImageId, PackId, SessionId
 from casimg.pack.keys import pack_key, record_key
-from tests.simulation.ports import Network
+from tests.simulation.ports import SECOND, Network, place_of
 from tests.simulation.truth import PROPERTY, bytes_of, decode_spec, needed
 from tests.simulation.violation import ViolationError
 
@@ -41,12 +43,18 @@ _IMAGES = f"""
     SELECT i.id, i.status, i.content_id, i.session_id, i.name, p.value, i.revision FROM images i
     JOIN image_properties p ON p.image_id = i.id AND p.name = '{PROPERTY}' ORDER BY i.id
 """
+_COPIES = f"""
+    SELECT i.id, i.status, c.content_id, c.session_id, i.name, p.value, i.revision FROM image_copies c
+    JOIN images i ON i.id = c.image_id
+    JOIN image_properties p ON p.image_id = i.id AND p.name = '{PROPERTY}' ORDER BY i.id, c.backend_id
+"""
 _NAMED = """
-    SELECT cp.content_id, k.pack_no, k.pack_id, k.state, k.trailer_offset FROM content_packs cp
-    JOIN packs k ON k.pack_no = cp.pack_no ORDER BY cp.content_id, k.pack_no
+    SELECT cp.content_id, k.pack_no, k.pack_id, k.state, k.trailer_offset, k.backend_id, c.backend_id
+    FROM content_packs cp JOIN packs k ON k.pack_no = cp.pack_no JOIN contents c ON c.content_id = cp.content_id
+    ORDER BY cp.content_id, k.pack_no
 """
 Image = tuple[str, str, str, str, str, str, int]
-"""A row of _IMAGES."""
+"""A row of _IMAGES, or of _COPIES."""
 _DELETED_UNASKED = (
     "SELECT id FROM images WHERE registered AND status = 'deleted' AND id NOT IN (SELECT image_id FROM outbox)"
 )
@@ -81,6 +89,7 @@ class Invariants:
     _deleted: set[str] = field(default_factory=set)
     _committed: set[str] = field(default_factory=set)
     _records: dict[str, tuple[bytes, ImageRecord]] = field(default_factory=dict)
+    _places: dict[str, str] = field(default_factory=dict)
     _changes: int = -1
 
     def look(self) -> None:
@@ -90,11 +99,15 @@ class Invariants:
         self._changes = self.raw.total_changes
         self.network.changed = False
         images = self.raw.execute(_IMAGES).fetchall()
-        self._look_at_sessions(images)
+        copies = self.raw.execute(_COPIES).fetchall()
+        self._look_at_sessions([*images, *copies])
         self._look_at_images(images)
-        active = [image for image in images if image[1] == "active"]
-        self._look_at_contents(active)
-        self._look_at_records(images)
+        self._places = {
+            content_id: place_of(backend_id)
+            for content_id, backend_id in self.raw.execute("SELECT content_id, backend_id FROM contents")
+        }
+        self._look_at_contents([image for image in (*images, *copies) if image[1] == "active"])
+        self._look_at_records([*images, *copies])
 
     def _look_at_sessions(self, images: Iterable[Image]) -> None:
         packs: dict[str, set[int]] = {}
@@ -196,15 +209,19 @@ class Invariants:
         given: dict[str, set[bytes]] = {}
         why: dict[str, list[str]] = {}
         objects = self.network.store.objects
-        for content_id, pack_no, pack_id, state, trailer_offset in self.raw.execute(_NAMED):
+        for content_id, pack_no, pack_id, state, trailer_offset, backend_id, home_id in self.raw.execute(_NAMED):
+            if backend_id != home_id:
+                raise ViolationError("I14", f"content {content_id} on backend {home_id} names pack {pack_no} elsewhere")
+            place = place_of(backend_id)
             found = named.setdefault(content_id, set())
             given.setdefault(content_id, set()).add(pack_id)
             if state not in ("live", "condemned"):
                 why.setdefault(content_id, []).append(f"pack {pack_no} is {state}")
-            elif pack_key(pack_id) not in objects:
+            elif place + pack_key(pack_id) not in objects:
                 why.setdefault(content_id, []).append(f"pack {pack_no} has no object")
             else:
-                found |= self._entries(objects, pack_id, trailer_offset) - self.damage.get(pack_id, frozenset())
+                entries = self._entries(objects, pack_id, trailer_offset, place)
+                found |= entries - self.damage.get(pack_id, frozenset())
         trees = {row[0]: row[1:] for row in self.raw.execute(_TREES)}
         for image_id, _, content_id, session_id, name, text, _ in active:
             spec = decode_spec(text)
@@ -218,7 +235,7 @@ class Invariants:
             elif missing:
                 reasons = "; ".join(why.get(content_id, ["none of its packs holds them"]))
                 raise ViolationError("I1", f"{len(missing)} of {len(want.ids)} chunks of {name} are lost: {reasons}")
-            if record_key(ImageId(image_id), SessionId(session_id)) not in objects:
+            if self._places[content_id] + record_key(ImageId(image_id), SessionId(session_id)) not in objects:
                 raise ViolationError("I4", f"active image {name} has no record")
         self._just_lost = frozenset()
         if self.damage:
@@ -228,8 +245,8 @@ class Invariants:
     def _look_at_records(self, images: Iterable[Image]) -> None:
         objects = self.network.store.objects
         behind = dict(self.raw.execute("SELECT image_id, count(*) FROM outbox GROUP BY image_id").fetchall())
-        for image_id, status, _, session_id, name, _, revision in images:
-            key = record_key(ImageId(image_id), SessionId(session_id))
+        for image_id, status, content_id, session_id, name, _, revision in images:
+            key = self._places.get(content_id, "") + record_key(ImageId(image_id), SessionId(session_id))
             if status == "deleted":
                 if image_id in self._committed and key in objects and image_id not in behind:
                     raise ViolationError("I10", f"nothing says that the record of deleted image {name} must go")
@@ -238,6 +255,8 @@ class Invariants:
                 continue
             self._committed.add(image_id)
             record = self._record(key, objects[key])
+            if record.content.content_id != content_id:
+                raise ViolationError("I10", f"the record of image {name} is of another content")
             missing_count = revision - record.revision
             if not 0 <= missing_count <= behind.get(image_id, 0):
                 raise ViolationError("I10", f"the record of image {name} is behind by {missing_count} changes")
@@ -254,10 +273,12 @@ class Invariants:
         query = "SELECT name, value FROM image_properties WHERE image_id = ?"
         return dict(self.raw.execute(query, (image_id,)).fetchall())
 
-    def _entries(self, objects: dict[str, bytes], pack_id: bytes, trailer_offset: int) -> frozenset[bytes]:
+    def _entries(
+        self, objects: dict[str, bytes], pack_id: bytes, trailer_offset: int, place: str = ""
+    ) -> frozenset[bytes]:
         found = self.entries.get(pack_id)
         if found is None:
-            trailer = decode_trailer(objects[pack_key(PackId(pack_id))][trailer_offset:])
+            trailer = decode_trailer(objects[place + pack_key(PackId(pack_id))][trailer_offset:])
             found = self.entries[pack_id] = frozenset(chunk for chunk, *_ in trailer.places())
         return found
 
@@ -265,10 +286,14 @@ class Invariants:
         """I3: after the collections, rows and objects are exactly those of the active images."""
         store: MemoryBackend = self.network.store
         wanted = {CONFIG_KEY}
-        for image_id, session_id in self.raw.execute("SELECT id, session_id FROM images WHERE status = 'active'"):
-            wanted.add(record_key(image_id, session_id))
-        named = "SELECT DISTINCT k.pack_id FROM content_packs cp JOIN packs k USING (pack_no)"
-        wanted.update(pack_key(pack_id) for (pack_id,) in self.raw.execute(named))
+        if SECOND + CONFIG_KEY in store.objects:
+            wanted.add(SECOND + CONFIG_KEY)
+        for query in (_IMAGES, _COPIES):
+            for image_id, status, content_id, session_id, *_ in self.raw.execute(query):
+                if status == "active":
+                    wanted.add(self._places[content_id] + record_key(image_id, session_id))
+        named = "SELECT DISTINCT k.pack_id, k.backend_id FROM content_packs cp JOIN packs k USING (pack_no)"
+        wanted.update(place_of(backend_id) + pack_key(pack_id) for pack_id, backend_id in self.raw.execute(named))
         # What repairs set aside nothing removes; what was taken away only a put brings back.
         wanted.update(key for key in store.objects if key.startswith("quarantine/"))
         wanted.difference_update(
@@ -296,6 +321,9 @@ _LEFT_OVER = {
     "OR (status = 'queued' AND (NOT registered OR session_id IS NOT NULL))",
     "contents that no image points to": "FROM contents WHERE content_id NOT IN "
     "(SELECT content_id FROM images WHERE status = 'active' "
-    "UNION SELECT staged_content_id FROM images WHERE status = 'uploading')",
+    "UNION SELECT staged_content_id FROM images WHERE status = 'uploading' "
+    "UNION SELECT content_id FROM image_copies)",
+    "copies of images that are deleted": "FROM image_copies WHERE image_id NOT IN "
+    "(SELECT id FROM images WHERE status = 'active')",
     "open sessions": "FROM sessions WHERE state = 'open'",
 }

@@ -49,7 +49,7 @@ _NAMED_CONDEMNED = Edit(_CONDEMN, "candidates -= set(_named(connection, candidat
 _NO_SESSION_CHECK_AT_SWITCH = Edit(
     _SWITCH, "if not close_session(connection, session_id):", "if not close_session(connection, session_id) and False:"
 )
-_LIVE_LIST = "packs.live_packs(connection, session_id)"
+_LIVE_LIST = "packs.live_packs(connection, session_id, self._backend_id)"
 _ALL_PACKS = Edit(
     "casimg.catalog.catalog:Catalog.live_packs",
     _LIVE_LIST,
@@ -89,8 +89,8 @@ _ROWS_AT_COMMIT = (
     Edit(_SAVE, "noted = [] if parent is None else catalog.note_content(session_id, parent.id)", "noted = []"),
     Edit(
         _SAVE,
-        "pack_nos.update(row.pack_no for row in noted)",
-        "pack_nos.update(row.pack_no for row in catalog.content_packs(parent.content_id))",
+        "pack_nos = pack_nos.union(row.pack_no for row in noted)",
+        "pack_nos = pack_nos.union(row.pack_no for row in catalog.content_packs(parent.content_id))",
     ),
 )
 _NOT_UNIQUE = (
@@ -104,7 +104,7 @@ _NOT_UNIQUE = (
 _PUT_RECORD = "put_record(self._wiring, session_id, new, content, packs)\n"
 _RECORD_LATE = (
     Edit(_SAVE, _PUT_RECORD, "pass\n"),
-    Edit(_SAVE, "self._publish()", "put_record(self._wiring, session_id, new, content, packs)\n    self._publish()"),
+    Edit(_SAVE, "self.publish()", "put_record(self._wiring, session_id, new, content, packs)\n    self.publish()"),
 )
 _ONE_PLACE = Edit(
     "casimg.index.lmdb_index:Index.add_packs",
@@ -160,12 +160,24 @@ _GIVEN_UP = Edit("casimg.catalog.repair:switch", "gone = still if healing.whole 
 _RECORD_OVERWRITTEN = (
     Edit(
         _PUT_ANEW,
-        "put_record(wiring, session_id, image, content, behind.packs, behind.members)",
-        "put_record(wiring, image.session_id, image, content, behind.packs, behind.members)",
+        "put_record(place.wiring, session_id, image, place.content, place.packs, behind.members)",
+        "put_record(place.wiring, place.session_id, image, place.content, place.packs, behind.members)",
     ),
-    Edit(_WRITTEN, ".values(session_id=session_id)", ".values(revision=images.c.revision)"),
-    Edit(_PUT_ANEW, "wiring.backend.delete(record_key(image.id, image.session_id))", "pass"),
+    Edit(
+        _WRITTEN,
+        ".values(session_id=session_id if image.backend_id in put else image.session_id)",
+        ".values(revision=images.c.revision)",
+    ),
+    Edit(_PUT_ANEW, "place.wiring.backend.delete(record_key(image.id, place.session_id))", "pass"),
 )
+
+
+_ANY_PARENT = Edit(
+    "casimg.catalog.images:snapshot_row",
+    "if done.rowcount != 1:\n        raise ImageNotFoundError(parent_id)",
+    "if False:\n        pass",
+)
+_ANY_CONTENT = Edit("casimg.catalog.images:snapshot_row", "if recorded not in (None, content_id):", "if False:")
 
 
 def _mutant(name: str, kinds: str, scenario: Scenario, *edits: Edit, seeds: int = 60, first_seed: int = 0) -> Mutant:
@@ -221,10 +233,10 @@ MUTANTS = (
         "I1",
         scenarios.FENCED_WRITER,
         Edit(
-            _SAVE,
-            "pack_nos = figures.noted | set(self._line.shipped)",
-            "pack_nos = figures.noted | set(self._line.shipped)\n"
-            "    pack_nos = {row.pack_no for row in catalog.packs(pack_nos) if row.kind == 0}",
+            "casimg.saving:Save.take_in",
+            "frozenset(figures.noted | set(self._line.shipped))",
+            "frozenset(row.pack_no for row in self._wiring.catalog.packs("
+            "figures.noted | set(self._line.shipped)) if row.kind == 0)",
         ),
     ),
     _mutant("record put after the commit", "I4", scenarios.FENCED_WRITER, *_RECORD_LATE),
@@ -245,18 +257,10 @@ MUTANTS = (
     _covered("no pack check", "the sweep waits for older sessions", scenarios.WRITER_AND_GARBAGE, _NO_PACK_CHECK),
     # Snapshots
     _mutant(
-        "rows of the parent copied at the commit", "I1", scenarios.ORPHANED_SNAPSHOT, *_ROWS_AT_COMMIT, first_seed=860
+        "rows of the parent copied at the commit", "I1", scenarios.ORPHANED_SNAPSHOT, *_ROWS_AT_COMMIT, first_seed=120
     ),
-    _mutant(
-        "parent not checked by a snapshot of a stored image",
-        "E I9 I1",
-        scenarios.ORPHANED_ROW,
-        Edit(
-            "casimg.catalog.images:snapshot_row",
-            "if done.rowcount != 1:\n        raise ImageNotFoundError(parent_id)",
-            "if False:\n        pass",
-        ),
-    ),
+    _covered("parent not checked by a snapshot", "its record names a content", scenarios.ORPHANED_ROW, _ANY_PARENT),
+    _mutant("neither parent nor content checked", "E I9 I1", scenarios.ORPHANED_ROW, _ANY_PARENT, _ANY_CONTENT),
     # Condemn and sweep
     _mutant("sweep does not wait", "I5", scenarios.WRITER_AND_GARBAGE, _NO_WAIT),
     _mutant("sweep does not wait, no pack check", "I1", scenarios.WRITER_AND_GARBAGE, _NO_WAIT, _NO_PACK_CHECK),

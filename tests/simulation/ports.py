@@ -4,6 +4,7 @@ What fails here is what fails in life. Databases: busy (nothing happened), or th
 Backends: unavailable before or after the effect, or an effect that comes long after the error.
 """
 
+import builtins
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,15 +112,28 @@ class DatabasePort:
         """The database stays."""
 
 
+SECOND = "second/"
+"""What the objects of the second backend begin with, in the one store that all are kept in."""
+
+
+def place_of(backend_id: int | None) -> str:
+    """Return what the objects of a backend begin with."""
+    return SECOND if backend_id == 2 else ""
+
+
 class BackendPort:
-    """The backend as one process sees it; unfinished puts show as partials."""
+    """A backend as one process sees it; unfinished puts show as partials.
 
-    name = "simulation"
+    Args:
+        place: what its objects begin with in the store.
+    """
 
-    def __init__(self, scheduler: Scheduler, network: Network, faults: Faults) -> None:
+    def __init__(self, scheduler: Scheduler, network: Network, faults: Faults, place: str = "") -> None:
+        self.name = place.rstrip("/") or "simulation"
         self._scheduler = scheduler
         self._network = network
         self._faults = faults
+        self._place = place
         self._count = 0
 
     def put(self, key: str, source: BinaryIO, size: int) -> None:
@@ -128,7 +142,8 @@ class BackendPort:
         actor = self._scheduler.current
         owner = -1 if actor is None else actor.number
         self._count += 1
-        unfinished = f"{owner}-{self._count}"
+        key = self._place + key
+        unfinished = f"{self._place}{owner}-{self._count}"
         network.partials[unfinished] = owner
         self._scheduler.step(f"put {key} {size}")
         if network.partials.pop(unfinished, None) is None:
@@ -140,37 +155,43 @@ class BackendPort:
         self._do(f"put {key}", effect)
 
     def get_range(self, key: str, offset: int, size: int) -> bytes:
+        key = self._place + key
         self._scheduler.step(f"get {key} {offset}+{size}")
         self._maybe_refuse(key)
         return self._network.store.get_range(key, offset, size)
 
     def stat(self, key: str) -> ObjectStat:
-        self._scheduler.step(f"stat {key}")
+        self._scheduler.step(f"stat {self._place}{key}")
         self._maybe_refuse(key)
-        return self._network.store.stat(key)
+        return ObjectStat(key, self._network.store.stat(self._place + key).size)
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Yield in two pages: what is put or deleted between them may show or not, as on real servers."""
+        prefix = self._place + prefix
         self._scheduler.step(f"list {prefix}")
         self._maybe_refuse(prefix)
-        first = sorted(self._network.store.list(prefix), key=lambda found: found.key)
+        first = self._found(prefix)
         half = first[: len(first) // 2]
         yield from half
         if len(first) > 1:
             self._scheduler.step(f"list {prefix} on")
         after = half[-1].key if half else ""
-        yield from sorted(
-            (found for found in self._network.store.list(prefix) if found.key > after), key=lambda found: found.key
-        )
+        yield from (found for found in self._found(prefix) if found.key > after)
+
+    def _found(self, prefix: str) -> "builtins.list[ObjectStat]":
+        rows = sorted(self._network.store.list(prefix), key=lambda found: found.key)
+        return [ObjectStat(found.key.removeprefix(self._place), found.size) for found in rows]
 
     def delete(self, key: str) -> None:
+        key = self._place + key
         self._scheduler.step(f"delete {key}")
         self._do(f"delete {key}", lambda: self._network.store.delete(key))
 
     def list_partials(self) -> Iterator[ObjectStat]:
         self._scheduler.step("list partials")
         for name in sorted(self._network.partials):
-            yield ObjectStat(name, 1)
+            if name.startswith(SECOND) == bool(self._place):
+                yield ObjectStat(name, 1)
 
     def delete_partial(self, name: str) -> None:
         self._scheduler.step(f"delete partial {name}")

@@ -332,6 +332,28 @@ IMPORTS = Scenario(
     refused=0.02,
     late=0.02,
 )
+SPREAD = Scenario(
+    "spread",
+    "spread",
+    _cast(
+        ("copier", actors.copier()),
+        ("other copier", actors.copier(count=2)),
+        ("changer", actors.changer()),
+        ("snapshots", actors.row_snapshot(tries=1)),
+        ("disks", actors.disk_snapshot(tries=1)),
+        ("deleter", actors.deleter(count=1, flushes=True)),
+        ("reader", actors.reader()),
+        ("fencer", actors.fencer(count=1)),
+        ("collector", actors.collector(count=3, repacks=0.3)),
+    ),
+    300,
+    crashes=2,
+    holds=("write commit_copy", "write remove_copy", "put second/records", "write written", "write snapshot_row"),
+    busy=0.02,
+    lost=0.03,
+    refused=0.02,
+    late=0.02,
+)
 FAILED_UPLOADS = Scenario(
     "failed-uploads",
     "bare",
@@ -369,7 +391,7 @@ AIMED = (
         REPAIRED,
         REPAIRED_REPACK,
     ),
-    *(UPLOADS, FAILED_UPLOADS, IMPORTS),
+    *(UPLOADS, FAILED_UPLOADS, IMPORTS, SPREAD),
 )
 SCENARIOS = {scenario.name: scenario for scenario in (EVERYTHING, CALM, *AIMED)}
 

@@ -17,6 +17,7 @@ from casimg.backend.memory import MemoryBackend
 from casimg.catalog import Catalog
 from casimg.catalog.transaction import Database
 from casimg.constants import MIB
+from casimg.copying import copy_image, leave
 from casimg.formats.config import CONFIG_KEY, RepositoryConfig, SiteConfig, encode_repository_config
 from casimg.formats.pack import PackTrailer
 from casimg.index import Index
@@ -28,7 +29,7 @@ from casimg.wiring import Wiring
 from tests.simulation.database import MemoryDatabase
 from tests.simulation.environment import BLOCK_SIZE, ENVIRONMENT
 from tests.simulation.invariants import Invariants
-from tests.simulation.ports import BackendPort, DatabasePort, Faults, IndexPort, Network
+from tests.simulation.ports import SECOND, BackendPort, DatabasePort, Faults, IndexPort, Network
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.truth import PROPERTY, Spec, bytes_of, decode_spec, encode_spec
 
@@ -70,23 +71,42 @@ class World:
     indexes: list[Index]
     folder: Path
     invariants: Invariants
+    seconds: list[Index]
+    """Indexes of the second backend, where there is one."""
     file_count: int = 0
 
     def wiring(self, host: int) -> Wiring:
         """Return the parts of a process on a host."""
         database = DatabasePort(self.scheduler, self.database, self.faults)
-        return Wiring(
+        home = Wiring(
             path=self.folder,
             site=SiteConfig(folder=self.folder, repository_uuid=_UUID, level=1, threads=1),
             config=_CONFIG,
             backend=cast(Backend, BackendPort(self.scheduler, self.network, self.faults)),
             backend_id=1,
-            catalog=Catalog(cast(Database, database)),
+            catalog=Catalog(cast(Database, database), 1),
             index=cast(Index, IndexPort(self.scheduler, self.indexes[host], str(host))),
             spool=self.folder / "spool",
             reserve=cast(Reserve, _NoReserve()),
             patience=Patience(0.4, lambda seconds: self.scheduler.step(f"waits {seconds:.2f} s")),
         )
+        if self.seconds:
+            Wiring(
+                path=home.path,
+                site=home.site,
+                config=home.config,
+                backend=cast(Backend, BackendPort(self.scheduler, self.network, self.faults, SECOND)),
+                backend_id=2,
+                catalog=home.catalog.scoped(2),
+                index=cast(Index, IndexPort(self.scheduler, self.seconds[host], f"{host} second")),
+                spool=home.spool,
+                reserve=home.reserve,
+                frames=home.frames,
+                patience=home.patience,
+                shared=home.shared,
+                peers=home.peers,
+            )
+        return home
 
     def file(self, spec: Spec) -> Path:
         """Return a disk with these blocks."""
@@ -157,20 +177,23 @@ class Arena:
         self._indexes = [
             Index.open(folder / f"index-{host}", _UUID, "one", map_size=16 * MIB) for host in range(HOST_COUNT)
         ]
+        self._seconds = [
+            Index.open(folder / f"second-{host}", _UUID, "one", map_size=16 * MIB) for host in range(HOST_COUNT)
+        ]
 
     def close(self) -> None:
-        for index in self._indexes:
+        for index in (*self._indexes, *self._seconds):
             index.close()
 
     def world(self, seed: int, template_name: str, faults: Faults, make: Callable[[random.Random], Scheduler]) -> World:
         """Begin a schedule."""
-        template = self._templates.get(template_name)
-        if template is None:
-            template = self._templates[template_name] = self._make(template_name)
+        template = self.template(template_name)
         rng = random.Random(f"{seed}/{template_name}")
         ENVIRONMENT.reset(random.Random(rng.randrange(1 << 60)))
         template.database.forget()
-        world = self._world(template, rng, make(rng), faults)
+        world = self._world(template, rng, make(rng), faults, self._seconds if template_name in _SPREAD else [])
+        for index in world.seconds:
+            _empty(index)
         for host, index in enumerate(self._indexes):
             _empty(index)
             # One host has followed, one is new, one has followed some of it.
@@ -179,7 +202,15 @@ class Arena:
                 index.add_packs(known)
         return world
 
-    def _world(self, template: Template, rng: random.Random, scheduler: Scheduler, faults: Faults) -> World:
+    def template(self, name: str) -> Template:
+        """Return how schedules of a kind begin; made when first asked for, by the code as it is then."""
+        if name not in self._templates:
+            self._templates[name] = self._make(name)
+        return self._templates[name]
+
+    def _world(
+        self, template: Template, rng: random.Random, scheduler: Scheduler, faults: Faults, seconds: list[Index]
+    ) -> World:
         backend = MemoryBackend("simulation")
         backend.objects.update(template.objects)
         network = Network(backend)
@@ -193,6 +224,7 @@ class Arena:
             indexes=self._indexes,
             folder=self.folder,
             invariants=Invariants(database.raw, network),
+            seconds=seconds,
         )
         network.has_open_session = world.has_open_session
 
@@ -216,9 +248,12 @@ class Arena:
         template = Template(database, {CONFIG_KEY: data})
         rng = random.Random(name)
         scheduler = Scheduler.idle()
-        world = self._world(template, rng, scheduler, Faults())
-        for index in self._indexes:
+        world = self._world(template, rng, scheduler, Faults(), self._seconds if name in _SPREAD else [])
+        for index in (*self._indexes, *self._seconds):
             _empty(index)
+        if world.seconds:
+            template.objects[SECOND + CONFIG_KEY] = data
+            world.network.store.objects[SECOND + CONFIG_KEY] = data
         wiring = world.wiring(0)
         _FILLINGS[name](world, wiring)
         template.objects = dict(world.network.store.objects)
@@ -331,6 +366,21 @@ def _drop(world: World, wiring: Wiring, name: str) -> None:
         wiring.catalog.reap_content(content_id)
 
 
+def _spread(world: World, wiring: Wiring) -> None:
+    """Two backends: images on the first, on the second, and on both; one that has left the first."""
+    second = wiring.peers[1]
+    store(wiring, "first", BASE)
+    store(second, "second", (1, 2, 3, 4, 9, 10))
+    for name in ("both", "moved"):
+        image_id = wiring.catalog.find(store(wiring, name, (5, 6, 7, 8, 11, 12))).id
+        copy_image(second, image_id, OPTIONS)
+        if name == "moved":
+            leave(wiring, image_id)
+
+
+_SPREAD = frozenset({"spread"})
+"""Templates with a second backend."""
+
 _FILLINGS: dict[str, Callable[[World, Wiring], None]] = {
     "bare": _bare,
     "one": _one,
@@ -340,4 +390,5 @@ _FILLINGS: dict[str, Callable[[World, Wiring], None]] = {
     "doubled": _doubled,
     "copies": _copies,
     "relied": _relied,
+    "spread": _spread,
 }

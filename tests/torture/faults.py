@@ -118,7 +118,7 @@ class _Scene:
         self._did = True
         (folder / "made").mkdir(parents=True)
         world = World(folder / "made", random.Random(seed))
-        with casimg.create(world.path, chunk_size=4096) as repo:
+        with world.make() as repo:
             for _ in range(3):
                 world.put(repo)
         self._task = Task(name) if name in READS else make_ready(world, name)

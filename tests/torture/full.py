@@ -57,7 +57,7 @@ def run(folder: Path, *, seed: int, count: int) -> Result:
 def _scene(folder: Path, name: str, seed: int) -> tuple[World, Task]:
     world = World(folder, random.Random(seed))
     folder.mkdir()
-    with casimg.create(world.path, chunk_size=4096) as repo:
+    with world.make() as repo:
         for _ in range(3):
             world.put(repo)
     return world, make_ready(world, name)

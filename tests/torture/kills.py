@@ -52,13 +52,13 @@ def _one(folder: Path, seed: int, count: int, timer_count: int) -> Result:
     small_packs()
     folder.mkdir(parents=True)
     world = World(folder, random.Random(seed))
-    casimg.create(world.path, chunk_size=4096).close()
+    world.make().close()
     begin = world.rng.randrange(len(STAGES))
     for number in range(count):
         _kill(world, STAGES[(begin + number) % len(STAGES)], number, result)
         if len(result.violations) >= _VIOLATION_COUNT_MAX:
             break
-    names = sorted({stage.operation for stage in STAGES} | {"index", "delete"})
+    names = sorted({stage.operation for stage in STAGES} | {"index", "delete", "copy"})
     for number in range(timer_count):
         _kill(world, names[number % len(names)], count + number, result)
     result.image_count, result.byte_count = world.truth.image_count, world.truth.byte_count

@@ -5,6 +5,7 @@ it, watched; `mend` makes the repository usable again where an interruption may 
 task once more. A task is plain data, so that it goes to another process.
 """
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -15,9 +16,17 @@ from pathlib import Path
 import casimg
 from casimg.backend.base import Backend
 from casimg.backend.fault import FaultBackend
+from casimg.backends import add_backend
 from casimg.catalog import packs as pack_rows
 from casimg.constants import KIND_DATA
-from casimg.errors import BackendUnavailableError, CatalogDamagedError, ImageNotFoundError, RepositoryError
+from casimg.errors import (
+    BackendUnavailableError,
+    CatalogDamagedError,
+    CopyExistsError,
+    ImageNotFoundError,
+    RepositoryError,
+)
+from casimg.formats.config import SITE_FILE
 from casimg.formats.pack import PACK_HEADER_SIZE
 from casimg.formats.record import decode_record
 from casimg.gc.plan import plan_collection
@@ -26,7 +35,7 @@ from casimg.ids import ImageId, PackId
 from casimg.pack.keys import pack_key
 from casimg.registry import NewEntry
 from casimg.repository import Repository
-from casimg.results.images import ByteRange
+from casimg.results.images import ByteRange, Image
 from casimg.results.upkeep import CheckReport, GcReport
 from casimg.testing.watched import Watch, watch_parts, watch_recover
 from tests.torture.truth import BLOCK, Truth, check_wrongs, digest, disk, evolve
@@ -59,6 +68,16 @@ class World:
     @property
     def path(self) -> Path:
         return self.folder / "r"
+
+    def make(self) -> Repository:
+        """Make the repository, with a second backend, and open it."""
+        casimg.create(self.path, chunk_size=4096).close()
+        spare = (self.path / "spare").resolve()
+        add_backend(self.path, "spare", spare)
+        # A relative path: copies of the folder have backends of their own.
+        site = self.path / SITE_FILE
+        site.write_text(site.read_text().replace(json.dumps(str(spare)), '"spare"'))
+        return casimg.open(self.path)
 
     def copy(self, folder: Path) -> "World":
         """Return what is known of a copy of the folder."""
@@ -112,11 +131,12 @@ class World:
         """Learn which images `recover` may bring back: begun or deleted, and their record is there all the same."""
         there = {image.id for image in repo.images()}
         self.ghosts = {}
-        for found in repo._wiring.backend.list("records/"):
-            image_id = found.key.split("/")[1]
-            if image_id not in there:
-                record = decode_record((repo.path / "objects" / found.key).read_bytes())
-                self.ghosts[image_id] = record.name or ""
+        for peer in repo._wiring.peers:
+            for found in peer.backend.list("records/"):
+                image_id = found.key.split("/")[1]
+                if image_id not in there:
+                    record = decode_record(peer.backend.get_range(found.key, 0, found.size))
+                    self.ghosts[image_id] = record.name or ""
 
     def bury_ghosts(self, repo: Repository) -> list[str]:
         """Compare the images that came back though they were not there before, and delete them."""
@@ -186,6 +206,10 @@ def _ready_snapshot_disk(world: World, repo: Repository) -> Task:
     plain = tuple((item.offset, item.size) for item in ranges)
     task = Task("snapshot-disk", world.new_name("disk"), parent, world.source(data), plain)
     return _expecting(world, data, task)
+
+
+def _ready_copy(world: World, repo: Repository) -> Task:
+    return Task("copy", world.put(repo))
 
 
 def _ready_delete(world: World, repo: Repository) -> Task:
@@ -275,6 +299,13 @@ def _run_snapshot_disk(repo: Repository, task: Task) -> object:
     return repo.snapshot(task.parent, name=task.name, source=task.source, changed=changed)
 
 
+def _run_copy(repo: Repository, task: Task) -> object:
+    try:
+        return repo.copy(task.name, "spare")
+    except CopyExistsError:
+        return repo.image(task.name)
+
+
 def _run_delete(repo: Repository, task: Task) -> object:
     try:
         return repo.delete(task.name)
@@ -338,6 +369,10 @@ def _repaired(report: object) -> bool:
     return isinstance(report, CheckReport) and report.repair is not None and bool(report.repair.healed)
 
 
+def _copied(image: object) -> bool:
+    return isinstance(image, Image) and image.stores == ("local", "spare")
+
+
 OPERATIONS = {
     operation.name: operation
     for operation in (
@@ -345,6 +380,7 @@ OPERATIONS = {
         Operation("upload", _ready_upload, _run_upload),
         Operation("snapshot", _ready_snapshot, _run_snapshot),
         Operation("snapshot-disk", _ready_snapshot_disk, _run_snapshot_disk),
+        Operation("copy", _ready_copy, _run_copy, did=_copied),
         Operation("delete", _ready_delete, _run_delete),
         Operation("gc", _ready_collection, _run_gc),
         Operation("index", lambda world, repo: Task("index"), _run_index),
@@ -389,7 +425,8 @@ def do(
     with casimg.open(path) as repo:
         if around is not None:
             repo._wiring.backend = around(repo._wiring.backend)
-        watch_parts(repo._wiring, watch, takes_files=takes_files)
+        for peer in repo._wiring.peers:
+            watch_parts(peer, watch, takes_files=takes_files)
         return run(repo, task)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from casimg.catalog import Catalog
 from casimg.errors import CasimgError, DamageError
+from casimg.formats.config import DEFAULT_BACKEND
 from casimg.repository import Repository
 from casimg.results.images import ByteRange
 from casimg.wiring import Wiring
@@ -131,7 +132,16 @@ def collect_wrongs(repo: Repository) -> list[str]:
 
 
 def left_over(wiring: Wiring) -> list[str]:
-    """Return everything in a repository at rest that no image needs."""
+    """Return everything in a repository at rest that no image needs, on whichever of its backends."""
+    catalog: Catalog = wiring.catalog
+    wrongs = [wrong for peer in wiring.peers for wrong in _left_on(peer)]
+    wrongs += [f"{path.name} is left in the spool" for path in wiring.spool.iterdir() if path.name != "reserve"]
+    wrongs += [f"session {row.session_id} is open" for row in catalog.sessions(ended=False)]
+    wrongs += [f"content {content} has no image" for content in catalog.dead_contents()]
+    return wrongs
+
+
+def _left_on(wiring: Wiring) -> list[str]:
     catalog: Catalog = wiring.catalog
     wrongs = []
     live = {row.pack_id.hex(): row for row in catalog.all_packs(("live",))}
@@ -141,12 +151,11 @@ def left_over(wiring: Wiring) -> list[str]:
     wrongs += [f"object {name} has no live pack" for name in sorted(objects - live.keys())]
     wrongs += [f"LOST: pack {name} has no object" for name in sorted(live.keys() - objects)]
     records = sorted(found.key.split("/")[1] for found in wiring.backend.list("records/"))
-    images = sorted(row.id for row in catalog.images())
+    here = wiring.backend_id
+    lying = {row.id: {row.backend_id, *(copy.backend_id for copy in row.copies)} for row in catalog.images()}
+    images = sorted(image_id for image_id, backend_ids in lying.items() if here in backend_ids)
     if records != images:
         wrongs.append(f"records of {records} for images {images}")
-    root: Path = wiring.site.folder
-    wrongs += [f"unfinished object {path.name}" for path in (root / wiring.site.backend_path / "tmp").iterdir()]
-    wrongs += [f"{path.name} is left in the spool" for path in wiring.spool.iterdir() if path.name != "reserve"]
-    wrongs += [f"session {row.session_id} is open" for row in catalog.sessions(ended=False)]
-    wrongs += [f"content {content} has no image" for content in catalog.dead_contents()]
-    return wrongs
+    places = {DEFAULT_BACKEND: wiring.site.backend_path, **{item.name: item.path for item in wiring.site.backends}}
+    partials: Path = wiring.site.folder / places[wiring.backend.name] / "tmp"
+    return wrongs + [f"unfinished object {path.name}" for path in partials.iterdir()]

@@ -1,5 +1,7 @@
 """Segments kept in memory: what stays, what goes, and how much there is."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 from random import Random
@@ -147,13 +149,31 @@ def test_memory_that_is_given_back_stays_while_it_is_read(is_short: bool) -> Non
     assert sent.view == _bytes(1)
 
 
+def test_a_machine_without_memory_costs_nothing_but_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the memory cannot be had, nothing is kept, and the slot is there for the next who tries."""
+    now = [0.0]
+    kept = KeptSegments(MIB, free_size=lambda: _PLENTY, clock=lambda: now[0], slot_size=MIB)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        assert kept.offer(_leaf(1), memoryview(_bytes(1))) is None
+    assert kept.size == 0
+    now[0] += 2
+    assert not _read(kept, 1)
+    assert _read(kept, 1)
+
+
 def test_uploads_drive_nothing_out() -> None:
     """What is kept before anybody asked takes free room only."""
     kept = KeptSegments(2 * MIB, free_size=lambda: _PLENTY, slot_size=MIB)
     for number in range(4):
         for _ in range(9):
             kept.find(_leaf(number))
-        assert kept.offer(_leaf(number), memoryview(_bytes(number)), only_free=True) == (number < 2)
+        offered = kept.offer(_leaf(number), memoryview(_bytes(number)), only_free=True)
+        assert (offered is not None) == (number < 2)
     assert kept.find(_leaf(0)) is not None
     assert kept.find(_leaf(3)) is None
 
@@ -191,6 +211,7 @@ def test_memory_is_what_the_machine_or_its_container_has(tmp_path: Path) -> None
     (proc / "self").mkdir(parents=True)
     (cgroup / "box").mkdir(parents=True)
     assert free_memory(proc, cgroup) == (0, 0)
+    (proc / "self/cgroup").write_text("")
     (proc / "meminfo").write_text("MemTotal: 16384 kB\nMemFree: 1 kB\nMemAvailable: 8192 kB\nHugePages_Total: 0\n")
     assert free_memory(proc, cgroup) == (8192 << 10, 16384 << 10)
     (proc / "self/cgroup").write_text("0::/box\n")
@@ -200,6 +221,22 @@ def test_memory_is_what_the_machine_or_its_container_has(tmp_path: Path) -> None
     (cgroup / "box/memory.current").write_text("3145728\n")
     (cgroup / "box/memory.stat").write_text("anon 5\ninactive_file 1000000\nactive_file 48576\n")
     assert free_memory(proc, cgroup) == (4194304 - 3145728 + 1048576, 4194304)
+
+
+@pytest.mark.parametrize("folder", ["memory/docker/box", "memory"])
+def test_limits_of_older_control_groups_count(tmp_path: Path, folder: str) -> None:
+    """The memory controller by itself, seen from the host or from within the container."""
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 16384 kB\nMemAvailable: 8192 kB\n")
+    (proc / "self/cgroup").write_text("9:cpu:/docker/box\n4:memory:/docker/box\n0::/\n")
+    (cgroup / folder).mkdir(parents=True)
+    (cgroup / folder / "memory.limit_in_bytes").write_text("2097152\n")
+    (cgroup / folder / "memory.usage_in_bytes").write_text("1500000\n")
+    (cgroup / folder / "memory.stat").write_text(
+        "inactive_file 1\ntotal_inactive_file 400000\ntotal_active_file 50000\n"
+    )
+    assert free_memory(proc, cgroup) == (2097152 - 1050000, 2097152)
 
 
 @pytest.mark.parametrize("count", [1, 4])

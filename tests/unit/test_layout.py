@@ -24,10 +24,11 @@ LAYERS = (
     {"ingest", "assemble", "estimating", "check", "repair", "usage", "snapshot", "gc"}
     | {"comparing", "copying", "dedup", "figures", "frames", "image_file", "images", "leasing", "lineage", "packing"}
     | {"pieces"}
-    | {"records", "recovering"}
+    | {"records", "recovering", "rejoining"}
     | {"reindexing", "restore", "restoring", "runs", "saving", "scatter", "streaming", "updating", "wiring"}
-    | {"buffers", "entry", "hashing", "keywords", "kept", "metadef_loading", "metadefs", "opened", "read_ahead"}
-    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"},
+    | {"buffers", "entry", "findings", "hashing", "keywords", "kept", "locations", "metadef_loading", "metadefs"}
+    | {"distrust", "image_cache", "passing", "registry", "segments", "speculating", "tasks", "upkeep", "uploading"}
+    | {"opened", "read_ahead"},
     # the composition root
     {"backends", "opening", "recovery", "repository"},
     # what people and other programs touch

@@ -44,7 +44,7 @@ def document(config: Config, routes: Iterable[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "casimg", "version": casimg.__version__, "description": _ABOUT},
-        "security": [{"token": []}],
+        "security": [{"token": []}, *([{}] if config.auth.allow_anonymous_access else [])],
         "paths": paths,
         "components": {
             "schemas": components(config),

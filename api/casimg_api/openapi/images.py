@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from casimg_api.http_store import ALGORITHMS
 from casimg_api.listing import MEMBER_STATUSES, SORT_KEYS, VISIBILITIES
 from casimg_api.openapi.operations import (
     COUNT,
@@ -58,8 +59,9 @@ _MADE: Final = {
 
 _VALIDATION: Final = {
     "type": "object",
-    "properties": {"os_hash_algo": one_of("md5", "sha1", "sha256", "sha512"), "os_hash_value": TEXT},
-    "required": ["os_hash_algo", "os_hash_value"],
+    "description": "Both fields, or none.",
+    "properties": {"os_hash_algo": one_of(*ALGORITHMS), "os_hash_value": TEXT},
+    "additionalProperties": False,
 }
 
 OPERATIONS: Final[Operations] = {
@@ -155,9 +157,9 @@ OPERATIONS: Final[Operations] = {
         "Where an image's data are, for services.", {200: Answer("Locations.", several(ref("location")))}
     ),
     f"POST {_ONE}/locations": Operation(
-        "Say where the data of a queued image are.",
+        "Say where on a web server the data of a queued image are.",
         {202: Answer("A task looks at them.")},
-        errors=(409, 413),
+        errors=(409,),
         body={"application/json": record({"url": {"type": "string"}}, more={"validation_data": _VALIDATION})},
     ),
     "DELETE /v2/stores/{store_id}/{image_id}": Operation("Delete an image's data from a store.", DONE, errors=(409,)),

@@ -60,12 +60,25 @@ _PROJECT: Final = record(
     {"project_id": TEXT, "image_count": COUNT, "uploading_count": COUNT, "size": BYTES, "staged_size": BYTES},
     more=dict.fromkeys(("unique_size", "own_size", "shared_stored_size", "own_stored_size"), BYTES),
 )
+_LAST_GC: Final = record(
+    {
+        **dict.fromkeys(("done_at", "reason"), TEXT),
+        "duration_s": RATIO,
+        "freed_size": BYTES,
+        **dict.fromkeys(("content_count", "pack_count", "waiting_count"), COUNT),
+        "notes": several(TEXT),
+    }
+)
+_SPACE: Final = record({"name": TEXT, "total_size": BYTES, "free_size": BYTES})
 _STATS: Final = record(
     {
         **dict.fromkeys(("image_count", "content_count", "chunk_count", "pack_count"), COUNT),
         **dict.fromkeys(("virtual_size", "plain_size", "unique_size", "stored_size", "metadata_size"), BYTES),
         **dict.fromkeys(("index_size", "unreferenced_size"), BYTES),
         **dict.fromkeys(("hole_ratio", "dedup_ratio", "compression_ratio", "total_ratio"), RATIO),
+        "last_gc": {"oneOf": [_LAST_GC, {"type": "null"}]},
+        **dict.fromkeys(("gc_running_since", "gc_failed_at", "gc_failure", "next_gc_at"), _NULLABLE),
+        "spaces": several(_SPACE),
     }
 )
 

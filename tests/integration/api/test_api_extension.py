@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,9 @@ def test_figures(own_server: Client) -> None:
     assert (totals["image_count"], totals["content_count"], totals["virtual_size"]) == (3, 2, 4 * SEGMENT)
     assert totals["unique_size"] <= 2 * SEGMENT + (64 << 10)
     assert totals["dedup_ratio"] > 1.3
+    assert (totals["last_gc"], totals["gc_running_since"], totals["gc_failure"]) == (None, None, None)
+    assert datetime.fromisoformat(totals["next_gc_at"]) > datetime.now(UTC) + timedelta(hours=23)
+    assert [space["name"] for space in totals["spaces"]] == ["local", "spool"]
 
     usage = admin.get(f"{V1}/images/{second['id']}/usage").json
     assert (usage["image_id"], usage["owner"], usage["size"]) == (second["id"], "p-bob", 2 * SEGMENT)

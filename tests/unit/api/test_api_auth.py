@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def test_keystone_middleware_lets_nobody_pose() -> None:
     status, caller, headers = called(config, FORGED)
     assert (status, caller) == ("401 Unauthorized", None)
     assert headers["WWW-Authenticate"] == 'Keystone uri="http://keystone.example/"'
+
+
+def test_who_has_no_token(tmp_path: Path) -> None:
+    """Where that is let in, no token is a caller without project, roles or rights, whatever other headers say; a token
+    that is not valid is refused as ever."""
+    tokens = replace(tokens_file(tmp_path, entry("secret")), allow_anonymous_access=True)
+    keystone = {**KEYSTONE, "http_request_max_retries": 0}
+    for config in (tokens, AuthConfig(mode="keystone", keystone=keystone, allow_anonymous_access=True)):
+        status, caller, _ = called(config, FORGED)
+        assert (status, caller) == ("200 OK", Caller(None, None, (), is_anonymous=True))
+        for name in ("HTTP_X_AUTH_TOKEN", "HTTP_X_STORAGE_TOKEN", "HTTP_X_SERVICE_TOKEN"):
+            assert called(config, {**FORGED, name: "wrong"})[0] == "401 Unauthorized"
 
 
 def test_keystone_out_of_reach_lets_nobody_in() -> None:

@@ -13,6 +13,7 @@ from casimg.registry import UNSET
 from casimg_api.config import ImagesConfig
 from casimg_api.errors import HttpError
 from casimg_api.patch import V20, V21, apply, decode_pointer, dialect, parse
+from casimg_api.property_protection import May, everything
 from casimg_api.schemas import Schemas
 from tests.api_making import image_row
 
@@ -26,6 +27,7 @@ class Permissions:
 
     def __init__(self, *, is_admin: bool = False) -> None:
         self.is_admin = is_admin
+        self.may: May = everything
         self.asked: list[str] = []
 
     def set_property(self, name: str, value: object) -> None:

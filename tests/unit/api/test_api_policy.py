@@ -8,8 +8,9 @@ import pytest
 
 from casimg.catalog import ImageRow
 from casimg.errors import ConfigError
-from casimg_api.context import Caller
+from casimg_api.context import ANONYMOUS, Caller
 from casimg_api.errors import HttpError
+from casimg_api.policies import ANONYMOUS as OPEN_RULES
 from casimg_api.policies import DEFAULTS
 from casimg_api.policy import Policy, image_target
 from tests.api_making import image_row
@@ -148,3 +149,25 @@ def test_context_is_admin_can_be_another_role(tmp_path: Path) -> None:
     assert policy.is_admin(boss)
     assert policy.allows(boss, "publicize_image", {})
     assert not policy.is_default("get_image")
+
+
+def test_without_a_token_only_public_images_are_read(tmp_path: Path) -> None:
+    """Whoever has no token passes four rules, for public images; a file can close them, and open no others."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("".join(f'"{rule}": "@"\n' for rule in DEFAULTS))
+    public, others = image_row(visibility="public"), [image_row(visibility="community"), image_row(owner=None)]
+    for policy in (POLICY, Policy(path)):
+        passed = {rule for rule in DEFAULTS if policy.allows(ANONYMOUS, rule, image_target(ANONYMOUS, public))}
+        assert passed == OPEN_RULES == {"get_images", "get_image", "download_image", "download_from_store"}
+        for row in others:
+            passed = {rule for rule in DEFAULTS if policy.allows(ANONYMOUS, rule, image_target(ANONYMOUS, row))}
+            assert passed == {"get_images"}
+        assert not policy.is_admin(ANONYMOUS)
+    path.write_text('"download_image": "role:member"\n')
+    closing = Policy(path)
+    assert not closing.allows(ANONYMOUS, "download_image", image_target(ANONYMOUS, public))
+    assert closing.allows(ANONYMOUS, "get_image", image_target(ANONYMOUS, public))
+    path.write_text('"context_is_admin": "@"\n"service_api": "role:service"\n')
+    other = Policy(path)
+    assert other.allows(ANONYMOUS, "get_image", image_target(ANONYMOUS, public))
+    assert not other.allows(ANONYMOUS, "delete_image", image_target(ANONYMOUS, public))

@@ -1,7 +1,7 @@
 """Copies of an import to one store after the other: what is marked, what is taken back, and what ends them at once."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from casimg_api.fetching import Fetcher
 from casimg_api.import_data import Job, StoppedError
 from casimg_api.import_marks import Marks
 from casimg_api.import_work import Work
+from casimg_api.unified_limits import UPLOADING, Count, Keeper, UnifiedLimits
 
 IMAGE = ImageId("7f0c3c2e-0000-4000-8000-000000000001")
 FULL = NoSpaceError("here")
@@ -67,11 +68,13 @@ class Images:
         )
 
 
-def copy(images: Images, *, must_all: bool = True, quota: str = "0") -> None:
+def copy(
+    images: Images, *, must_all: bool = True, quota: str = "0", make_keeper: Callable[[Count], Keeper] | None = None
+) -> None:
     registry = cast(Any, images)
     config = Config.of({"data": {"user_storage_quota": quota}}, "test")
     fetcher = Fetcher(FetchRules(config.import_filtering_opts), 1, 1)
-    work = Work(registry, cast(Any, None), config, fetcher, threading.Event())
+    work = Work(registry, cast(Any, None), config, UnifiedLimits(registry, make_keeper), fetcher, threading.Event())
     job = Job("copy-image", IMAGE, "task", "p", ("a", "b", "c"), must_all, shows_stores=True)
     work.do(job, Marks(registry, job))
 
@@ -114,6 +117,23 @@ def test_every_copy_counts() -> None:
     images = Images()
     with pytest.raises(HttpError, match="quota"):
         copy(images, quota="35B")
+    assert images.made == []
+
+
+def test_keystone_says_no() -> None:
+    """A copy of a project that has as many images at work as it may fails before it begins."""
+
+    class Full:
+        def enforce(self, project: str, deltas: Mapping[str, int]) -> None:
+            assert (project, dict(deltas)) == ("p", {UPLOADING: 1})
+            raise HttpError(413, "over limit")
+
+        def figures(self, project: str, names: Collection[str]) -> Mapping[str, tuple[int, int]]:
+            raise NotImplementedError
+
+    images = Images()
+    with pytest.raises(HttpError, match="over limit"):
+        copy(images, must_all=False, make_keeper=lambda _count: Full())
     assert images.made == []
 
 

@@ -51,3 +51,11 @@ def test_weights_order() -> None:
     assert stores({}).ordered(["spare", "local"]) == ("spare", "local")
     weighted = stores({"stores": {"spare": {"weight": 5}, "far": {"weight": -1}}})
     assert weighted.ordered(["local", "far", "gone", "spare"]) == ("spare", "local", "gone", "far")
+
+
+def test_a_name_that_a_backend_has() -> None:
+    """A read-only store cannot be named as a backend is: nobody could tell them apart."""
+    for name in ("local", "far"):
+        with pytest.raises(ConfigError, match=f"http_store.name is '{name}'"):
+            stores({}, {name: "http"})
+    assert (stores({}).http, stores({}, {"web": "http"}).http) == (None, "web")

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.glance import disks as disks_module
+from benchmarks.glance import trials
 from benchmarks.glance.__main__ import Bench
 from benchmarks.glance.client import Client, UnexpectedAnswerError
 from benchmarks.glance.disks import Disks, find_disks
@@ -54,7 +55,7 @@ def test_the_dense_disk_has_no_holes(disks: Disks) -> None:
 
 
 def test_disks_are_made_where_there_is_no_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a family, disks are made below the folder, and once."""
+    """Without a family, or with half of one, disks are made below the folder, and once."""
     made: list[Path] = []
 
     def make(folder: Path) -> None:
@@ -65,7 +66,9 @@ def test_disks_are_made_where_there_is_no_family(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(disks_module, "make_images", make)
     found = find_disks(None, tmp_path / "made", small=True)
-    find_disks(None, tmp_path / "made", small=True)
+    (tmp_path / "half").mkdir()
+    _disk(tmp_path / "half/base.raw", 1)
+    find_disks(tmp_path / "half", tmp_path / "made", small=True)
     assert made == [tmp_path / "made"]
     assert found.before.name == "image-1.raw"
 
@@ -88,8 +91,11 @@ def test_the_client_brings_what_it_sent(tmp_path: Path, chunked: bool, keeps: bo
         client.close()
 
 
-def test_a_run_measures_every_workload_on_both(tmp_path: Path, disks: Disks) -> None:
+def test_a_run_measures_every_workload_on_both(tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part gives a row with both figures and a ratio; casimg plays both services, for Glance takes a minute."""
+    dropped: list[int] = []
+    monkeypatch.setattr(trials, "may_drop_page_cache", lambda: True)
+    monkeypatch.setattr(trials, "drop_page_cache", lambda: dropped.append(1))
     services = [our(1, 8), replace(our(1, 8), name=GLANCE)]
     bench = Bench(
         tmp_path / "run",
@@ -97,12 +103,14 @@ def test_a_run_measures_every_workload_on_both(tmp_path: Path, disks: Disks) -> 
         disks,
         small=True,
         rounds=1,
-        only=("uploads", "downloads", "ranges", "lists", "memory"),
+        only=("uploads", "downloads", "ranges", "first", "cache", "lists", "memory"),
+        cached=our(1, 8, caches_on_disk=True),
     )
     bench.run(30)
     rows = bench.rows()
-    assert len(rows) == 7 + 3 + 4 + 3 + 2
-    assert all(row.get("wall_ratio") or row.get("size_ratio") for row in rows)
+    assert len(rows) == 7 + 4 + 4 + 6 + 1 + 3 + 3
+    assert len(dropped) == 6
+    assert all(row.get("wall_ratio") or row.get("glance_size") is not None for row in rows)
     assert "upload new, chunked" in bench.table()
     measure.save(tmp_path / "results", "glance", rows)
     results = load_results(tmp_path / "results")

@@ -86,14 +86,17 @@ def _migrate(connection: Connection, to: str) -> None:
 
 def _everything(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, but for what 0003 does not have."""
-    new = {"hidden", "virtual_size", "registered", "backend_id"}
-    added = {"alembic_version", "cached_images", "image_copies", "image_members", "tasks", "upkeep"}
+    new = {"hidden", "virtual_size", "registered", "backend_id", "location_count"}
+    added = {"alembic_version", "cached_images", "image_copies", "image_locations", "image_members", "tasks", "upkeep"}
     found: dict[str, list[dict[str, Any]]] = {}
     for table in sorted(set(inspect(connection).get_table_names()) - added):
         if table.startswith("metadef_"):
             continue
         rows = connection.execute(text(f"SELECT * FROM {table}")).mappings()
-        kept = [{key: value for key, value in row.items() if key not in new} for row in rows]
+        kept = [
+            {key: value for key, value in row.items() if key not in new and not key.startswith("located_")}
+            for row in rows
+        ]
         found[table] = sorted(kept, key=str)
     return found
 

@@ -19,6 +19,7 @@ from casimg.formats.pack import decode_pack_header, decode_trailer, encode_pack_
 from casimg.formats.record import (
     ContentRecord,
     ImageRecord,
+    LocationRecord,
     MemberRecord,
     TreeRecord,
     decode_record,
@@ -201,7 +202,7 @@ def test_records_come_back() -> None:
 
 def test_fields_that_say_nothing_are_left_out() -> None:
     """A record says tags, members, sizes and so on only when there are any, and reads back without them."""
-    optional = ("tags", "hidden", "min_disk", "min_ram", "virtual_size", "members")
+    optional = ("tags", "hidden", "min_disk", "min_ram", "virtual_size", "members", "locations")
     assert not any(f'"{name}"'.encode() in encode_record(RECORD) for name in optional)
     member = MemberRecord("p2", "accepted", RECORD.created_at, RECORD.updated_at)
     full = replace(
@@ -216,6 +217,7 @@ def test_fields_that_say_nothing_are_left_out() -> None:
         min_ram=2,
         virtual_size=0,
         members=(member,),
+        locations=(LocationRecord("http://a/x", {"foo": ["bar", None]}),),
     )
     assert all(f'"{name}"'.encode() in encode_record(full) for name in optional)
     assert decode_record(encode_record(full)) == full

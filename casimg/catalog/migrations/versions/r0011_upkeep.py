@@ -1,12 +1,11 @@
 """Whose turn it is to look after the repository, and what the last turn did."""
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
-
-from casimg.catalog.engine import now_us
 
 revision = "0011"
 down_revision = "0010"
@@ -38,7 +37,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", name=op.f("pk_upkeep")),
         **_MYSQL_OPTIONS,
     )
-    op.bulk_insert(table, [{"kind": "gc", "since_at": now_us(op.get_bind())}])
+    # Of this machine's clock: it only says from when on a first collection is waited for.
+    op.bulk_insert(table, [{"kind": "gc", "since_at": time.time_ns() // 1000}])
 
 
 def downgrade() -> None:

@@ -126,6 +126,10 @@ class Server:
         """Return anonymous resident bytes of all its processes."""
         return sum(_rss_anon(pid) for pid in self.pids())
 
+    def kept_size(self) -> int:
+        """Return the bytes of memory that its processes hold as files without a name."""
+        return sum(_memory_files(pid) for pid in self.pids())
+
     def stop(self) -> int:
         """End it as an operator does and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
@@ -173,6 +177,15 @@ def status_of(connection: socket.socket) -> int:
         pass
     found = re.match(rb"HTTP/1\.[01] ([0-9]{3})", data)
     return int(found[1]) if found else 0
+
+
+def _memory_files(pid: int) -> int:
+    found = {}
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if str(link.readlink()).startswith("/memfd:"):
+                found[link.stat().st_ino] = link.stat().st_blocks * 512
+    return sum(found.values())
 
 
 def _rss_anon(pid: int) -> int:

@@ -125,6 +125,16 @@ def test_staged_data_are_imported(server: Server) -> None:
     assert task["request_id"].startswith("req-")
 
 
+def test_what_is_taken_on_is_no_json(server: Server) -> None:
+    """The 202 of an import has an empty body, and no type that clients would read it by; a 204 has no type at all."""
+    image_id = server.create()
+    staged = stage(server, image_id)
+    taken = ask_import(server, image_id, {"name": "glance-direct"})
+    answers = [(one.status, one.data, one.headers.get("content-type")) for one in (staged, taken)]
+    assert answers == [(204, b"", None), (202, b"", "text/html; charset=UTF-8")]
+    assert ended(server, image_id)["status"] == "success"
+
+
 def test_what_is_staged_is_staged_once(server: Server) -> None:
     """An image that has staged data takes no other ones, neither staged nor uploaded, and has one import."""
     image_id = server.create()

@@ -84,6 +84,23 @@ def test_slow_downloads_hold_little(serve: Serve) -> None:
     assert grown < 40 * (6 << 20) + (200 << 20), f"{grown >> 20} MiB"
 
 
+def test_what_is_kept_in_memory_is_bounded(serve: Serve) -> None:
+    """Two processes that may keep 64 MiB keep no more however much goes through them, and all bytes are right."""
+    server = serve(f"[cache]\nmemory_size_max = {64 * _BLOCK}\n[server]\nworkers = 2\n")
+    images = [b"".join(_random(24 * _BLOCK, seed)) for seed in range(5)]
+    made = []
+    for data in images:
+        made.append(server.create())
+        assert server.upload(made[-1], data).status == 204
+    anonymous = server.rss_anon()
+    for _ in range(4):
+        for image_id, data in zip(made, images, strict=True):
+            assert server.download(image_id).data == data
+            assert server.kept_size() <= 64 * _BLOCK
+    assert server.kept_size() >= 32 * _BLOCK
+    assert server.rss_anon() - anonymous < 200 * _BLOCK
+
+
 def test_several_processes_on_one_repository(serve: Serve) -> None:
     """Workers open the repository after their fork: what one has stored, any other gives back."""
     server = serve("", "--workers", "3", "--threads", "4")

@@ -15,7 +15,9 @@ from casimg_api.config import Config
 from casimg_api.import_data import Job
 from casimg_api.import_marks import LOCK
 from casimg_api.importing import Imports
+from casimg_api.property_protection import May, everything
 from casimg_api.remote_images import RemoteImage
+from casimg_api.unified_limits import UnifiedLimits
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
 from tests.integration.api.data.serving import Server
@@ -31,17 +33,17 @@ def here(tmp_path: Path) -> Iterator[Repository]:
         yield repository
 
 
-def bring(here: Repository, remote: Server, image_id: str) -> tuple[ImageRow, TaskRow]:
+def bring(here: Repository, remote: Server, image_id: str, may: May = everything) -> tuple[ImageRow, TaskRow]:
     """Import an image of another server; returns the image and its task when that has ended."""
     registry, tasks = here.registry(), here.tasks()
     rules = {"allowed_networks": ["127.0.0.0/8"], "allowed_ports": [remote.port]}
-    imports = Imports(registry, tasks, Config.of({"import_filtering_opts": rules}, "test"))
+    imports = Imports(registry, tasks, Config.of({"import_filtering_opts": rules}, "test"), UnifiedLimits(registry))
     row = registry.create(
         NewEntry(disk_format="qcow2", container_format="bare", properties={"hw_own": "kept", "hw_bus": "old"})
     )
     task = tasks.create(NewTask("api_image_import", None, image_id=row.id))
     url = f"http://127.0.0.1:{remote.port}/v2/images/{image_id}"
-    job = Job("glance-download", row.id, task.id, None, ("local",), remote=RemoteImage(url, "token"))
+    job = Job("glance-download", row.id, task.id, None, ("local",), remote=RemoteImage(url, "token"), may=may)
     imports.lock(job, "queued")
     imports.begin(job)
     give_up_s = time.monotonic() + 30
@@ -66,6 +68,21 @@ def test_an_image_comes_with_what_is_said_of_it(serve: Serve, here: Repository) 
     }
     with here.registry().open_image(row.id) as file:
         assert file.read() == DATA
+
+
+def test_protected_properties_do_not_come_along(serve: Serve, here: Repository) -> None:
+    """Properties that the caller may not create, or not update, are left out; what is there stays."""
+    remote = serve()
+    image_id = remote.create(hw_bus="virtio", hw_own="theirs", hw_new="x", os_type="linux")
+    assert remote.upload(image_id, DATA).status == 204
+    allowed = {("update", "hw_bus"), ("create", "os_type"), ("create", "hw_own"), ("update", "hw_new")}
+    row, task = bring(here, remote, image_id, lambda operation, name: (operation, name) in allowed)
+    assert (task.status, row.status) == ("success", "active"), task
+    assert {name: value for name, value in row.properties.items() if not name.startswith("os_glance")} == {
+        "hw_own": "kept",
+        "hw_bus": "virtio",
+        "os_type": "linux",
+    }
 
 
 def test_an_image_that_does_not_come_leaves_all_as_it_was(serve: Serve, here: Repository) -> None:

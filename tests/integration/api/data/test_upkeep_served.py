@@ -42,6 +42,9 @@ def test_collected_when_it_is_time(serve: Serve, folder: Path) -> None:
     assert (state.last_gc.reason, state.last_gc.report.content_count) == ("time", 1)
     assert state.running_since is None
     assert _packs(folder) == 2
+    told = server.ask("GET", "/casimg/v1/stats").json()
+    assert (told["last_gc"]["reason"], told["last_gc"]["content_count"], told["last_gc"]["notes"]) == ("time", 1, [])
+    assert told["last_gc"]["freed_size"] == state.last_gc.report.size > 200_000
     assert server.download(gone).status == 404
     assert server.download(kept).data == _data(0)
     time.sleep(2.5)

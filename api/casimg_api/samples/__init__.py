@@ -1,0 +1,1 @@
+"""Configurations of WSGI servers under which the service was tried; `casimg serve --sample NAME` prints one."""
