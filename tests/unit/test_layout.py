@@ -171,6 +171,12 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert sorted(str(folder) for folder in folders if not (folder / "__init__.py").is_file()) == []
 
 
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """No two files of tests have one name: pytest would refuse to run them together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 @pytest.mark.parametrize("folder", ["casimg", "api", "native", "benchmarks", "tests"])
 def test_every_module_has_a_docstring(folder: str) -> None:
     """Each module says what it is, in its first lines; an empty __init__.py of the tests needs none."""
