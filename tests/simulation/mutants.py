@@ -240,7 +240,7 @@ MUTANTS = (
         ),
     ),
     _mutant("record put after the commit", "I4", scenarios.FENCED_WRITER, *_RECORD_LATE),
-    _mutant("id of a pack not unique", "I1", scenarios.REPEATED_ANSWERS, *_NOT_UNIQUE),
+    _mutant("id of a pack not unique", "I1 I14", scenarios.REPEATED_ANSWERS, *_NOT_UNIQUE),
     _mutant(
         "a writer that fails deletes its packs",
         "I1 E",
