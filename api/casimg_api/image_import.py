@@ -66,7 +66,9 @@ def import_image(call: Call, image_id: str) -> None:
         remote=remote,
         may=call.may,
     )
-    _begin(call, row, body, job)
+    told_stores = list(job.stores) if job.shows_stores else [None]
+    given = {"image_id": row.id, "import_req": body, "backend": told_stores}
+    begin_task(call, row, TASK_TYPE, given, job)
     send_nothing(call, 202)
 
 
@@ -182,21 +184,17 @@ def _remote(call: Call, method: dict[str, Any]) -> RemoteImage:
     return remote_image(call.req.env, region, image_id, interface)
 
 
-def _begin(call: Call, row: ImageRow, body: dict[str, Any], job: Job) -> None:
-    """Lock the image for a new task, and have it done. Raises: HttpError 409, 503."""
+def begin_task(call: Call, row: ImageRow, kind: str, given: dict[str, Any], job: Job) -> None:
+    """Lock the image for a new task of a kind, and have it done. Raises: HttpError 409, 503."""
     caller = call.caller
     task = call.tasks.create(
         NewTask(
-            type=TASK_TYPE,
+            type=kind,
             owner=caller.project_id,
             user_id=caller.user_id,
             request_id=call.request_id,
             image_id=row.id,
-            input={
-                "image_id": row.id,
-                "import_req": body,
-                "backend": list(job.stores) if job.shows_stores else [None],
-            },
+            input=given,
         )
     )
     job = replace(job, task_id=task.id)
@@ -208,7 +206,7 @@ def _begin(call: Call, row: ImageRow, body: dict[str, Any], job: Job) -> None:
             call.imports.unlock(job)
             raise
     except ImageLockedError:
-        call.tasks.fail(task.id, "another import was faster")
+        call.tasks.fail(task.id, "another one was faster")
         raise HttpError(
             409, f"New operation on image '{row.id}' is not permitted as prior operation is still in progress"
         ) from None

@@ -7,13 +7,9 @@ patch (`location_changes`).
 from typing import Any, Final
 
 from casimg.catalog import ImageRow
-from casimg.catalog.task_rows import NewTask
 from casimg.errors import (
-    BadStatusError,
-    CasimgError,
     ChangedMeanwhileError,
     CopyNotFoundError,
-    ImageLockedError,
     LastCopyError,
     StoreNotFoundError,
 )
@@ -23,7 +19,7 @@ from casimg_api.answers import send_json, send_nothing
 from casimg_api.context import Call
 from casimg_api.errors import HttpError
 from casimg_api.http_store import ALGORITHMS
-from casimg_api.image_import import break_stale_lock, checked_uri
+from casimg_api.image_import import begin_task, break_stale_lock, checked_uri
 from casimg_api.images import PATCH_ATTEMPTS_MAX, visible_image
 from casimg_api.import_data import Job
 from casimg_api.import_marks import LOCK
@@ -67,7 +63,10 @@ def create(call: Call, image_id: str) -> None:
     if not row.disk_format or not row.container_format:
         raise HttpError(400, "Properties disk_format, container_format must be set prior to saving data.")
     break_stale_lock(call, row)
-    _begin(call, row, url, body, said)
+    given = {"image_id": row.id, "loc_url": url, "validation_data": body.get("validation_data", {})}
+    said_hash = None if said is None else (said[0], said[1].lower())
+    job = Job("location", row.id, "", call.caller.project_id, (), uri=url, said_hash=said_hash)
+    begin_task(call, row, LOCATION_TASK_TYPE, given, job)
     send_nothing(call, 202)
 
 
@@ -95,42 +94,6 @@ def _said_hash(body: dict[str, Any]) -> tuple[str, str] | None:
     if algo not in ALGORITHMS or not isinstance(value, str):
         raise HttpError(400, f"validation_data needs an os_hash_value and an os_hash_algo of {', '.join(ALGORITHMS)}")
     return algo, value
-
-
-def _begin(call: Call, row: ImageRow, url: str, body: dict[str, Any], said: tuple[str, str] | None) -> None:
-    """Lock the image for a new task, and have it done. Raises: HttpError 409, 503."""
-    caller = call.caller
-    given = {"image_id": row.id, "loc_url": url, "validation_data": body.get("validation_data", {})}
-    task = call.tasks.create(
-        NewTask(
-            type=LOCATION_TASK_TYPE,
-            owner=caller.project_id,
-            user_id=caller.user_id,
-            request_id=call.request_id,
-            image_id=row.id,
-            input=given,
-        )
-    )
-    said_hash = None if said is None else (said[0], said[1].lower())
-    job = Job("location", row.id, task.id, caller.project_id, (), uri=url, said_hash=said_hash)
-    try:
-        call.imports.lock(job, row.status)
-        try:
-            call.imports.begin(job)
-        except HttpError:
-            call.imports.unlock(job)
-            raise
-    except ImageLockedError:
-        call.tasks.fail(task.id, "another one was faster")
-        raise HttpError(
-            409, f"New operation on image '{row.id}' is not permitted as prior operation is still in progress"
-        ) from None
-    except BadStatusError as error:
-        call.tasks.fail(task.id, str(error))
-        raise HttpError(409, str(error)) from None
-    except (HttpError, CasimgError):
-        call.tasks.fail(task.id, "it could not be begun")
-        raise
 
 
 def delete_from_store(call: Call, store_id: str, image_id: str) -> None:

@@ -1,9 +1,13 @@
 """Short ways to give images locations, and a configuration of a server that takes them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from tests.integration.api.data.serving import Answer, Server
+import casimg
+from tests.integration.api.data.serving import Answer, Server, start
 from tests.integration.api.data.web import Web
 
 V20 = "application/openstack-images-v2.0-json-patch"
@@ -17,6 +21,17 @@ def configured(source: Web, more: str = "", images: str = "", store: str = "") -
         f"[images]\nshow_multiple_locations = true\nshow_image_direct_url = true\n{images}"
         f"[http_store]\nenabled = true\nhttp_retries = 1\n{store}{more}"
     )
+
+
+@contextmanager
+def serving_located(source: Web, folder: Path) -> Iterator[Server]:
+    """Give a server of a new repository that shows locations and may ask a web server."""
+    casimg.create(folder / "repository").close()
+    served = start(folder / "repository", folder / "server.log", configured(source))
+    try:
+        yield served
+    finally:
+        served.stop()
 
 
 def patch(server: Server, image_id: str, *changes: dict[str, Any], media_type: str = V21) -> Answer:

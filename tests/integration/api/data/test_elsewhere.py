@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-import casimg
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
-from tests.integration.api.data.locating import add, configured, located
-from tests.integration.api.data.serving import Server, start
+from tests.integration.api.data.locating import add, configured, located, serving_located
+from tests.integration.api.data.serving import Server
 from tests.integration.api.data.web import Page, Web, web
 
 DATA = bytes(mixed_bytes(1_500_000, 41))
@@ -33,11 +32,8 @@ def source() -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def server(source: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that shows locations and may ask the web server."""
-    folder = tmp_path_factory.mktemp("located")
-    casimg.create(folder / "repository").close()
-    served = start(folder / "repository", folder / "server.log", configured(source))
-    yield served
-    served.stop()
+    with serving_located(source, tmp_path_factory.mktemp("located")) as served:
+        yield served
 
 
 def test_data_are_passed_on(server: Server, source: Web) -> None:

@@ -15,7 +15,7 @@ import pytest
 import casimg
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
-from tests.integration.api.data.locating import add, configured, locations, patch, post
+from tests.integration.api.data.locating import add, configured, locations, patch, post, serving_located
 from tests.integration.api.data.serving import Server, start
 from tests.integration.api.data.stores_serving import LOCK, ask_import, ended, make_repository, tasks
 from tests.integration.api.data.web import Page, Web, web
@@ -37,11 +37,8 @@ def source() -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def server(source: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that may ask the web server."""
-    folder = tmp_path_factory.mktemp("located")
-    casimg.create(folder / "repository").close()
-    served = start(folder / "repository", folder / "server.log", configured(source))
-    yield served
-    served.stop()
+    with serving_located(source, tmp_path_factory.mktemp("located")) as served:
+        yield served
 
 
 def hashes(image: Any) -> tuple[Any, ...]:

@@ -12,8 +12,8 @@ import casimg
 from casimg.errors import DataElsewhereError
 from tests.conftest import mixed_bytes
 from tests.integration.api.data.conftest import Serve
-from tests.integration.api.data.locating import V20, add, configured, located, locations, patch
-from tests.integration.api.data.serving import Server, start
+from tests.integration.api.data.locating import V20, add, configured, located, locations, patch, serving_located
+from tests.integration.api.data.serving import Server
 from tests.integration.api.data.web import Page, Web, web
 
 DATA = bytes(mixed_bytes(1_500_000, 41))
@@ -50,11 +50,8 @@ def source() -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def server(source: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that shows locations and may ask the web server."""
-    folder = tmp_path_factory.mktemp("located")
-    casimg.create(folder / "repository").close()
-    served = start(folder / "repository", folder / "server.log", configured(source))
-    yield served
-    served.stop()
+    with serving_located(source, tmp_path_factory.mktemp("located")) as served:
+        yield served
 
 
 def test_a_location_makes_an_image_active(server: Server, source: Web) -> None:
