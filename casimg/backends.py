@@ -6,11 +6,8 @@ none, and nothing lies there.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +15,7 @@ from pathlib import Path
 from casimg.backend.lazy import LazyBackend
 from casimg.backend.local import LocalBackend
 from casimg.catalog.figures import backend_totals
-from casimg.errors import CasimgError, CatalogBusyError, InputError, RepositoryError
+from casimg.errors import CasimgError, InputError, RepositoryError
 from casimg.formats.config import (
     CONFIG_KEY,
     SITE_FILE,
@@ -29,7 +26,7 @@ from casimg.formats.config import (
     load_site_config,
     with_backend,
 )
-from casimg.opening import BACKEND_NAME, open_backend, open_catalog, open_further, write_durably
+from casimg.opening import BACKEND_NAME, alone, open_backend, open_catalog, open_further, write_durably
 from casimg.results.stores import BackendFigures
 from casimg.wiring import Wiring
 
@@ -52,7 +49,7 @@ def add_backend(path: str | os.PathLike[str], name: str, folder: str | os.PathLi
     if not os.fspath(folder):
         raise InputError("the folder of the backend has no name")
     place = Path(folder).resolve()
-    with _alone(load_site_config(Path(path))):
+    with alone(load_site_config(Path(path)), "another `backend add`, or a recover,"):
         # Read again, under the lock: another `add` may have written it.
         site = load_site_config(Path(path))
         entry = BackendSite(name, place)
@@ -106,23 +103,6 @@ def _problem(wiring: Wiring) -> str | None:
     except CasimgError as error:
         return str(error)
     return None
-
-
-@contextmanager
-def _alone(site: SiteConfig) -> Iterator[None]:
-    """Keep a second `add` out; the kernel gives the lock back whatever ends this one."""
-    try:
-        fd = os.open(site.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise RepositoryError(str(site.folder), (error.strerror or str(error)).lower()) from None
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CatalogBusyError(f"another `backend add`, or a recover, runs on {site.folder}") from None
-        yield
-    finally:
-        os.close(fd)
 
 
 def _check_apart(site: SiteConfig, place: Path) -> None:

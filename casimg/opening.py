@@ -4,9 +4,12 @@ Nothing is migrated, repaired or guessed here: what does not fit is refused in o
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -23,6 +26,7 @@ from casimg.catalog.migrate import HEAD
 from casimg.choices import LEVEL_DEFAULT
 from casimg.chunker import ChunkerParams
 from casimg.errors import (
+    CatalogBusyError,
     ConfigError,
     ForeignRepositoryError,
     NoRepositoryError,
@@ -231,6 +235,28 @@ def catalog_url(site: SiteConfig) -> str:
     if url.get_backend_name() == "sqlite" and url.database:
         url = url.set(database=str(site.folder / url.database))
     return url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def alone(site: SiteConfig, what: str) -> Iterator[None]:
+    """Keep others out who change what the repository is made of; the kernel gives the lock back whatever ends this one.
+
+    Args:
+        what: who else may have it, for the error.
+    Raises: CatalogBusyError, RepositoryError.
+    """
+    try:
+        fd = os.open(site.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RepositoryError(str(site.folder), (error.strerror or str(error)).lower()) from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CatalogBusyError(f"{what} runs on {site.folder}") from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -11,12 +11,10 @@ Cut off before the last rename there is no usable catalog, and `recover` begins 
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +45,7 @@ from casimg.formats.config import (
 from casimg.index import drop_index, fresh_index_path, replace_index
 from casimg.opening import (
     BACKEND_NAME,
+    alone,
     catalog_url,
     open_backend,
     open_catalog,
@@ -83,7 +82,7 @@ def recover(
     site, site_written = _site(Path(path))
     backend, config = open_backend(site)
     ChunkerParams.of(config.chunker_kind, config.chunk_size_avg)
-    with _alone(site), contextlib.ExitStack() as stack:
+    with alone(site, "another recover, or a `backend add`,"), contextlib.ExitStack() as stack:
         found = [stack.enter_context(contextlib.closing(item)) for item in (backend, *_further(site))]
         _check_needed(site, force)
         file = _sqlite_file(site)
@@ -135,20 +134,6 @@ def _site(path: Path) -> tuple[SiteConfig, bool]:
         _log.warning("recover.site_written path=%s", folder / SITE_FILE)
         return load_site_config(folder), True
     return load_site_config(path), False
-
-
-@contextmanager
-def _alone(site: SiteConfig) -> Iterator[None]:
-    """Keep a second `recover` out; the kernel gives the lock back whatever ends this one."""
-    fd = os.open(site.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CatalogBusyError(f"another recover runs on {site.folder}") from None
-        yield
-    finally:
-        os.close(fd)
 
 
 def _check_needed(site: SiteConfig, force: bool) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,17 +21,12 @@ OTHER_STORE = "spare"
 """The repository's second backend; its name comes after that of the default one, as tempest's tests want it."""
 
 
-HAS_BACKENDS = importlib.util.find_spec("casimg.backends") is not None
-"""Whether the library can have several backends; until it can, what needs them is left out."""
-
-
 def make_repository(folder: Path, definitions: Path) -> Path:
     """Make a repository of two backends in a folder, with the standard metadata definitions, as users do."""
     path = folder / "repository"
     casimg = [sys.executable, "-m", "casimg"]
     run_checked([*casimg, "init", path], folder, clean_environ())
-    if HAS_BACKENDS:
-        run_checked([*casimg, "backend", "add", path, OTHER_STORE, folder / OTHER_STORE], folder, clean_environ())
+    run_checked([*casimg, "backend", "add", path, OTHER_STORE, folder / OTHER_STORE], folder, clean_environ())
     run_checked([*casimg, "--repo", path, "metadefs", "load", definitions], folder, clean_environ())
     return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.glance.identity import PEOPLE, Keystone, furnish, keystone, password_of
 from tests.glance.install import REGION, Programs
-from tests.glance.service import HAS_BACKENDS, Settings, config_text, make_repository, serving
+from tests.glance.service import Settings, config_text, make_repository, serving
 from tests.glance.suite import REMOTE_SERVICE
 from tests.glance.web import serving_files
 from tests.servers.processes import free_port
@@ -42,7 +42,7 @@ class Site:
             own_folders: section and key of settings that name a folder, another one for each server.
         """
         fetched = {"allowed_ports": [self.web_port, self.port], "allowed_networks": ["127.0.0.0/8"]}
-        methods = ["glance-direct", "web-download", "glance-download", *(["copy-image"] if HAS_BACKENDS else [])]
+        methods = ["glance-direct", "web-download", "glance-download", "copy-image"]
         imports = {"enabled_import_methods": methods}
         always: Settings = {"image_import": imports, "import_filtering_opts": fetched}
         with ExitStack() as stack:

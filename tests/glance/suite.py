@@ -1,15 +1,13 @@
 """tempest's tests of the Image API against a running site, in one or more ways of configuring it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_type_hints
 
-from casimg_api.config import Config
 from tests.glance.identity import Keystone
 from tests.glance.install import ADMIN_PASSWORD, REGION, Programs, clean_environ, ini
 from tests.glance.outcomes import Outcome
-from tests.glance.service import HAS_BACKENDS, OTHER_STORE, Settings
+from tests.glance.service import OTHER_STORE, Settings
 from tests.glance.stestr import run_stestr
 
 REMOTE_SERVICE = "image_remote"
@@ -109,18 +107,6 @@ PROFILES = (
         regex=r"^tempest\.api\.image\..*LocationImport",
     ),
 )
-
-
-def is_possible(profile: Profile) -> bool:
-    """Tell whether casimg has all keys of a profile's settings."""
-    kinds = get_type_hints(Config)
-    wanted = {(name, key) for name, options in profile.settings.items() for key in options} | set(profile.own_folders)
-    sections = {item.name for item in fields(Config)}
-    return all(
-        (name.startswith("stores.") and HAS_BACKENDS)
-        or (name in sections and key in {item.name for item in fields(kinds[name])})
-        for name, key in wanted
-    )
 
 
 def tempest_conf(folder: Path, identity: Keystone, web_url: str, options: Mapping[str, Mapping[str, str]]) -> str:

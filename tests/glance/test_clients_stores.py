@@ -18,12 +18,6 @@ from tests.glance.cloud import Cloud
 BOTH = ["local", "spare"]
 
 
-@pytest.fixture(autouse=True)
-def _two_stores(cloud: Cloud) -> None:
-    if len(list(sdk(cloud, "alice").image.stores())) < len(BOTH):
-        pytest.skip("casimg has one backend")
-
-
 def sdk(cloud: Cloud, user: str) -> Any:
     """Return a connection of openstacksdk."""
     return openstack.connect(
